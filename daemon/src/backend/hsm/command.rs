@@ -1,0 +1,193 @@
+//! What can be asked of a member of the pool: plain data, so that the same
+//! command runs in the daemon, crosses to a helper process, or to a unit's socket.
+
+use claviger_protocol::{KeySpec, SecretBytes};
+
+/// A PKCS#11 object of a session, valid in one epoch of one member only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectId {
+    /// Which initialisation of the member it belongs to; an older one is dead.
+    pub epoch: u64,
+    /// The PKCS#11 handle.
+    pub handle: u64,
+}
+
+/// First 8 bytes of a value that only this material gives; see `check_value.rs`
+/// for how each template computes it. Stored with every version and compared
+/// after every unwrap.
+pub type CheckValue = [u8; 8];
+
+/// How wrapped material was wrapped (stored; numbers never reused).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WrapFormat {
+    /// AES Key Wrap, RFC 3394 (NIST SP 800-38F KW).
+    AesKw = 1,
+}
+
+/// What a session object may do: everything else is forbidden to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Template {
+    /// AES-256, CKA_DERIVE and nothing else (suite HSM_AES_256_GCM_DERIVED).
+    AesDeriveOnly = 1,
+    /// AES-256, CKA_ENCRYPT and CKA_DECRYPT (suite HSM_AES_256_GCM_DIRECT);
+    /// CKA_SIGN too, for the CMAC check value.
+    AesDirect = 2,
+}
+
+/// Material as it is stored: useless without the root generation that wrapped it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrapped {
+    /// How.
+    pub format: WrapFormat,
+    /// Under which root generation.
+    pub generation: u32,
+    /// The wrapped bytes.
+    pub blob: Vec<u8>,
+}
+
+/// A command to a member. Secrets in it are wiped when it is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Random bytes from the token. → [`Answer::Bytes`]
+    Random {
+        /// How many, 1 to 4,096.
+        len: u16,
+    },
+    /// Makes a key as a session object, wraps it under the root, destroys the
+    /// object. Only on the `make` lane. → [`Answer::Generated`]
+    Generate {
+        /// What kind.
+        spec: KeySpec,
+        /// What it will be used as; decides its check value.
+        template: Template,
+    },
+    /// Unwraps into a session object (sensitive, not extractable) and compares
+    /// its check value; on a mismatch the object is destroyed and the answer is
+    /// [`HsmError::CheckValueMismatch`]. → [`Answer::Object`]
+    Unwrap {
+        /// The stored material.
+        wrapped: Wrapped,
+        /// What the object may do.
+        template: Template,
+        /// What its check value must be.
+        check_value: CheckValue,
+    },
+    /// CKM_AES_CBC_ENCRYPT_DATA: IV of zeros, data = salt ‖ "claviger/v1/subk";
+    /// the 32 bytes are an AES-256 session key with CKA_ENCRYPT and CKA_DECRYPT
+    /// only, sensitive, not extractable. → [`Answer::Object`]
+    Derive {
+        /// An [`Template::AesDeriveOnly`] object.
+        object: ObjectId,
+        /// 16 bytes; never [`RESERVED_SALT`], which is the check value's.
+        salt: [u8; 16],
+    },
+    /// AES-GCM with a 96-bit nonce and 128-bit tag. → [`Answer::Bytes`]: ciphertext ‖ tag
+    GcmSeal {
+        /// The key.
+        object: ObjectId,
+        /// The nonce.
+        nonce: [u8; 12],
+        /// Authenticated data.
+        aad: Vec<u8>,
+        /// Plaintext.
+        plaintext: SecretBytes,
+    },
+    /// AES-GCM decryption; any failure to authenticate is
+    /// [`HsmError::AuthenticationFailed`]. → [`Answer::Bytes`]: plaintext
+    GcmOpen {
+        /// The key.
+        object: ObjectId,
+        /// The nonce.
+        nonce: [u8; 12],
+        /// Authenticated data.
+        aad: Vec<u8>,
+        /// Ciphertext ‖ tag.
+        sealed: Vec<u8>,
+    },
+    /// As [`Command::GcmSeal`] under the root's `seal` key, nonce from the
+    /// token's generator and put before the ciphertext. Only for the domain key.
+    /// → [`Answer::Bytes`]: nonce ‖ ciphertext ‖ tag
+    RootSeal {
+        /// Authenticated data.
+        aad: Vec<u8>,
+        /// Plaintext.
+        plaintext: SecretBytes,
+    },
+    /// Opens what [`Command::RootSeal`] sealed. → [`Answer::Bytes`]
+    RootOpen {
+        /// Authenticated data.
+        aad: Vec<u8>,
+        /// nonce ‖ ciphertext ‖ tag.
+        sealed: Vec<u8>,
+    },
+    /// Destroys a session object; one of a former epoch is already gone. → [`Answer::Done`]
+    Destroy {
+        /// Which.
+        object: ObjectId,
+    },
+    /// Opens a known ciphertext under the root's `seal` key: does the token
+    /// still compute, not only answer? → [`Answer::Done`]
+    Canary,
+}
+
+/// Salt of the sub-key that check values are computed with; no message ever uses it.
+pub const RESERVED_SALT: [u8; 16] = *b"claviger/v1/chkv";
+
+/// A member's answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Done, nothing to say.
+    Done,
+    /// Bytes, which may be secret.
+    Bytes(SecretBytes),
+    /// A session object.
+    Object(ObjectId),
+    /// New material.
+    Generated {
+        /// Wrapped under the root.
+        wrapped: Wrapped,
+        /// Its check value.
+        check_value: CheckValue,
+    },
+}
+
+/// What went wrong at a member, by what can be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HsmError {
+    /// The tag doesn't fit: the ciphertext or its context was altered.
+    #[error("the ciphertext does not authenticate")]
+    AuthenticationFailed,
+    /// Unwrapped material isn't the material that was stored.
+    #[error("the unwrapped key has another check value")]
+    CheckValueMismatch,
+    /// The object is of a former epoch or gone: unwrap again, retry once.
+    #[error("the key object is gone")]
+    ObjectGone,
+    /// The member's root isn't the one that wrapped this.
+    #[error("the member holds no root of generation {0}")]
+    NoSuchRoot(u32),
+    /// The lane's queue is full.
+    #[error("the lane's queue is full")]
+    Busy,
+    /// The member can't do it (mechanism off or missing); says why.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// The member is not there, or failing; says why.
+    #[error("the HSM is unavailable: {0}")]
+    Unavailable(String),
+    /// The PIN was refused; never retried.
+    #[error("the PIN was refused; the member is off until the daemon is restarted with the right PIN")]
+    PinRefused,
+    /// Something that shouldn't happen; says what.
+    #[error("HSM fault: {0}")]
+    Fault(String),
+}
+
+/// Something that carries out commands, one at a time: a session of a PKCS#11
+/// token, or the token of a simulation.
+pub trait Token: Send {
+    /// Carries out one command.
+    fn execute(&mut self, command: &Command) -> Result<Answer, HsmError>;
+}

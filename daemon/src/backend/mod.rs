@@ -1,0 +1,3 @@
+//! Where cryptography happens: in an HSM, or in the daemon's own memory.
+
+pub mod hsm;

@@ -1,0 +1,1 @@
+//! Configuration: TOML, turned once into checked types.

@@ -1,0 +1,30 @@
+//! The only room that touches the clock, the operating system's randomness, and
+//! threads. Everything else takes an [`Edge`], so that a whole service can run
+//! single-threaded from a seed.
+
+mod clock;
+mod entropy;
+mod workers;
+
+pub use clock::{Clock, ManualTime, Timestamp};
+pub use entropy::Entropy;
+pub use workers::{Full, ManualWorkers, Worker, Workers};
+
+/// Time, randomness and threads, as one room hands them to the others.
+#[derive(Clone)]
+pub struct Edge {
+    /// Time.
+    pub clock: Clock,
+    /// Randomness that the daemon draws itself (ids, salts, nonces).
+    pub entropy: Entropy,
+    /// Threads with queues.
+    pub workers: Workers,
+}
+
+impl Edge {
+    /// The real machine.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { clock: Clock::system(), entropy: Entropy::system(), workers: Workers::threads() }
+    }
+}

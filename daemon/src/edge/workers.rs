@@ -1,0 +1,201 @@
+//! Threads with bounded queues, for work that must not run on the async runtime
+//! (PKCS#11 calls, disk). In simulation the queues are run by hand, in an order
+//! the seed decides.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Makes workers: real threads, or queues for a simulation to run.
+#[derive(Clone)]
+pub struct Workers(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Threads,
+    Manual(Arc<ManualWorkers>),
+}
+
+/// The queue is full; the job was dropped unrun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is full")]
+pub struct Full;
+
+/// A named queue whose jobs run one at a time, in order. Clones share the queue;
+/// when the last is dropped, the thread finishes what is queued and ends.
+#[derive(Clone)]
+pub struct Worker(Arc<Handle>);
+
+struct Handle {
+    queue: Arc<Queue>,
+}
+
+struct Queue {
+    name: String,
+    capacity: usize,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        loop {
+            let mut state = self.lock();
+            let job = loop {
+                match state.jobs.pop_front() {
+                    Some(job) => break job,
+                    None if state.closed => return,
+                    None => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            drop(state);
+            job();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.wake.notify_all();
+    }
+}
+
+impl Workers {
+    /// One operating system thread for each worker.
+    #[must_use]
+    pub fn threads() -> Self {
+        Self(Kind::Threads)
+    }
+
+    /// No threads: [`ManualWorkers::step`] runs one job of the queue it is told.
+    #[must_use]
+    pub fn manual() -> (Self, Arc<ManualWorkers>) {
+        let manual = Arc::new(ManualWorkers::default());
+        (Self(Kind::Manual(Arc::clone(&manual))), manual)
+    }
+
+    /// Starts a worker with room for `capacity` waiting jobs.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn start(&self, name: &str, capacity: usize) -> std::io::Result<Worker> {
+        let queue = Arc::new(Queue {
+            name: name.to_owned(),
+            capacity,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        });
+        match &self.0 {
+            Kind::Threads => {
+                let running = Arc::clone(&queue);
+                // Linux shows 15 bytes of a thread's name.
+                std::thread::Builder::new()
+                    .name(name.chars().take(15).collect())
+                    .spawn(move || running.run())?;
+            }
+            Kind::Manual(manual) => manual.lock().push(Arc::downgrade(&queue)),
+        }
+        Ok(Worker(Arc::new(Handle { queue })))
+    }
+}
+
+impl Worker {
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// [`Full`] at once where the queue has no room.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+        let mut state = self.0.queue.lock();
+        if state.jobs.len() >= self.0.queue.capacity {
+            return Err(Full);
+        }
+        state.jobs.push_back(Box::new(job));
+        drop(state);
+        self.0.queue.wake.notify_one();
+        Ok(())
+    }
+
+    /// Queues a job that must not be lost (returning a handle, releasing an
+    /// object): the capacity doesn't count.
+    pub fn submit_always(&self, job: impl FnOnce() + Send + 'static) {
+        self.0.queue.lock().jobs.push_back(Box::new(job));
+        self.0.queue.wake.notify_one();
+    }
+
+    /// Jobs that wait.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.0.queue.lock().jobs.len()
+    }
+}
+
+/// The queues of a simulation.
+#[derive(Default)]
+pub struct ManualWorkers {
+    queues: Mutex<Vec<Weak<Queue>>>,
+}
+
+impl ManualWorkers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Queue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names of the queues that have work, in the order they were started.
+    #[must_use]
+    pub fn ready(&self) -> Vec<String> {
+        let live = self.lock().iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        live.iter().filter(|q| !q.lock().jobs.is_empty()).map(|q| q.name.clone()).collect()
+    }
+
+    /// Runs the next job of the `index`-th queue that has work (modulo their
+    /// number); says which queue it was, or `None` where all are empty.
+    pub fn step(&self, index: usize) -> Option<String> {
+        let live = self.lock().iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        let ready: Vec<_> = live.into_iter().filter(|q| !q.lock().jobs.is_empty()).collect();
+        let queue = ready.get(index.checked_rem(ready.len())?)?;
+        let job = queue.lock().jobs.pop_front()?;
+        job();
+        Some(queue.name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_thread_runs_jobs_in_order_and_drains_on_drop() {
+        let worker = Workers::threads().start("t", 100).unwrap();
+        let (send, receive) = mpsc::channel();
+        for i in 0..50 {
+            let send = send.clone();
+            worker.submit(move || send.send(i).unwrap()).unwrap();
+        }
+        drop((worker, send));
+        assert_eq!(receive.iter().collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_manual_queue_runs_only_when_stepped_and_refuses_when_full() {
+        let (workers, manual) = Workers::manual();
+        let worker = workers.start("m", 1).unwrap();
+        worker.submit(|| ()).unwrap();
+        assert_eq!(worker.submit(|| ()), Err(Full));
+        assert_eq!(manual.ready(), ["m"]);
+        assert_eq!(manual.step(7).as_deref(), Some("m"));
+        assert_eq!(manual.step(0), None);
+    }
+}

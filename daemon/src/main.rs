@@ -1,0 +1,2 @@
+//! `clavigerd`: the daemon's command line.
+fn main() {}

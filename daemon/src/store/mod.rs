@@ -1,0 +1,100 @@
+//! The store as the rest of the daemon sees it: an ordered map with versions,
+//! atomic batches and a watch, such as a distributed store could give too.
+//! No type of the database underneath crosses this interface.
+
+use std::pin::Pin;
+
+/// A future on the heap, for an interface with more than one form.
+pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// Operations of one batch at most.
+pub const MAX_BATCH_OPS: usize = 100;
+/// Bytes of one value at most: larger ones would become files that sled writes without a sync.
+pub const MAX_VALUE_LEN: usize = 16 * 1024;
+
+/// A value and the revision that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// Number of the commit that last wrote this key; never 0.
+    pub revision: u64,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+/// What a key must be like for a batch to go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything.
+    Any,
+    /// Not there.
+    Absent,
+    /// There, last written by this revision.
+    Revision(u64),
+}
+
+/// What a batch does to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Writes it.
+    Put(Vec<u8>),
+    /// Removes it.
+    Delete,
+    /// Nothing: only the expectation counts.
+    Check,
+}
+
+/// One operation of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// Which key.
+    pub key: Vec<u8>,
+    /// What it must be like.
+    pub expect: Expect,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+/// Why the store didn't do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A batch's expectation of this key wasn't met; nothing was written.
+    #[error("another change came first")]
+    Conflict {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// The committer's or reader's queue is full.
+    #[error("the store's queue is full")]
+    Busy,
+    /// The batch or a value in it is larger than allowed.
+    #[error("the change is too large for the store")]
+    TooLarge,
+    /// The database failed; says how. No later commit succeeds.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// A record doesn't authenticate, or can't be read.
+    #[error("the record at {0} is damaged or foreign")]
+    Damaged(String),
+}
+
+/// The store. A commit that returned `Ok` is on the disk.
+pub trait Store: Send + Sync {
+    /// Reads one key.
+    fn get(&self, key: &[u8]) -> Future<'_, Result<Option<Versioned>, StoreError>>;
+
+    /// Reads at most `limit` keys that start with `prefix`, in byte order, after
+    /// the key `after` if given.
+    fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Future<'_, Result<Vec<(Vec<u8>, Versioned)>, StoreError>>;
+
+    /// Writes a batch whole or not at all; the answer is its revision.
+    fn commit(&self, batch: Vec<Op>) -> Future<'_, Result<u64, StoreError>>;
+
+    /// Calls `hook` with the keys of every commit, after it is on the disk and
+    /// before its caller hears of it: caches invalidate here.
+    fn watch(&self, hook: Box<dyn Fn(&[Vec<u8>]) + Send + Sync>);
+}
