@@ -2,7 +2,17 @@
 //! around it, and simulation runs it in-process. One folder a room; the map and
 //! the way of a request are in `ARCHITECTURE.md`.
 
+pub mod admission;
+pub mod audit;
 pub mod backend;
 pub mod config;
+pub mod daemon;
 pub mod edge;
+pub mod failure;
+pub mod identity;
+pub mod keyring;
+pub mod ops;
+pub mod policy;
+pub mod server;
+pub mod service;
 pub mod store;

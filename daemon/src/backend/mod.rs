@@ -1,3 +1,4 @@
 //! Where cryptography happens: in an HSM, or in the daemon's own memory.
 
 pub mod hsm;
+pub mod software;

@@ -4,10 +4,14 @@
 
 mod clock;
 mod entropy;
+mod hash;
+mod tasks;
 mod workers;
 
 pub use clock::{Clock, ManualTime, Timestamp};
-pub use entropy::Entropy;
+pub use entropy::{Entropy, NoEntropy};
+pub use hash::HashKey;
+pub use tasks::Tasks;
 pub use workers::{Full, ManualWorkers, Worker, Workers};
 
 /// Time, randomness and threads, as one room hands them to the others.

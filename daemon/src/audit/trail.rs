@@ -1,0 +1,185 @@
+//! The events of one call, from receipt to outcome. A call that is dropped in the
+//! middle (its client went away) leaves its events all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_protocol::Code;
+use uuid::Uuid;
+
+use super::log::ABANDONED;
+use super::{AuditLog, Event, Level, ResourceKind};
+use crate::edge::Clock;
+
+/// One call's open event, and those it has closed already (one for each key of a
+/// multi-key call).
+pub struct Trail {
+    open: Option<Event>,
+    closed: Closed,
+    began: Duration,
+    clock: Clock,
+    log: Arc<AuditLog>,
+}
+
+/// Events with their outcomes, ready to be recorded.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// The events.
+    pub events: Vec<Event>,
+    /// Those of them that stand in the outbox, too.
+    pub outbox: Vec<Uuid>,
+}
+
+impl Trail {
+    /// Opens a call's event at its receipt.
+    #[must_use]
+    pub fn new(event: Event, clock: Clock, log: Arc<AuditLog>) -> Self {
+        Self { open: Some(event), closed: Closed::default(), began: clock.elapsed(), clock, log }
+    }
+
+    /// The trail of a call that leaves none (connection upkeep).
+    #[must_use]
+    pub fn none(clock: Clock, log: Arc<AuditLog>) -> Self {
+        Self { open: None, closed: Closed::default(), began: clock.elapsed(), clock, log }
+    }
+
+    /// Notes a key that the call is about.
+    pub fn about_key(&mut self, key_id: Uuid) {
+        if let Some(event) = &mut self.open {
+            event.resource_kind = ResourceKind::Key;
+            if !event.resources.contains(&key_id) {
+                event.resources.push(key_id);
+            }
+        }
+    }
+
+    /// Notes the keyed hash of the call's encryption context.
+    pub fn with_context(&mut self, hash: [u8; 16]) {
+        if let Some(event) = &mut self.open {
+            event.context_hash = Some(hash);
+        }
+    }
+
+    /// The event's id.
+    #[must_use]
+    pub fn event_id(&self) -> Uuid {
+        self.open.as_ref().map(|event| event.event_id).unwrap_or_default()
+    }
+
+    /// The event as it stands, with this outcome: to be stored before or with a change.
+    #[must_use]
+    pub fn snapshot(&self, code: Code) -> Option<Event> {
+        self.open.clone().map(|event| self.finish(event, code))
+    }
+
+    /// The event was committed to the outbox with its change.
+    pub fn in_outbox(&mut self) {
+        let id = self.event_id();
+        self.closed.outbox.push(id);
+    }
+
+    /// A trail of its own for one key of a multi-key call.
+    #[must_use]
+    pub fn fork(&self, event_id: Uuid) -> Self {
+        Self {
+            open: self.open.clone().map(|event| Event { event_id, resources: Vec::new(), ..event }),
+            closed: Closed::default(),
+            began: self.began,
+            clock: self.clock.clone(),
+            log: Arc::clone(&self.log),
+        }
+    }
+
+    /// Closes a fork into this trail, whose own event gives way to its forks'.
+    pub fn join(&mut self, fork: Self, code: Code) {
+        let closed = fork.close(code);
+        self.closed.events.extend(closed.events);
+        self.closed.outbox.extend(closed.outbox);
+    }
+
+    /// Closes the call's event; what is returned still has to be recorded.
+    #[must_use]
+    pub fn close(mut self, code: Code) -> Closed {
+        if let Some(event) = self.open.take()
+            && self.closed.events.is_empty()
+        {
+            let event = self.finish(event, code);
+            self.closed.events.push(event);
+        }
+        std::mem::take(&mut self.closed)
+    }
+
+    fn finish(&self, mut event: Event, code: Code) -> Event {
+        let took = self.clock.elapsed().saturating_sub(self.began);
+        event.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        event.outcome = code.number();
+        event.level = match code {
+            Code::AccessDenied
+            | Code::Unauthenticated
+            | Code::HsmUnavailable
+            | Code::StoreUnavailable
+            | Code::InvalidCiphertext => Level::Warning,
+            Code::Internal => Level::Incident,
+            _ => Level::Normal,
+        };
+        event
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if let Some(event) = self.open.take() {
+            let mut events = std::mem::take(&mut self.closed.events);
+            if events.is_empty() {
+                events.push(Event { outcome: ABANDONED, ..self.finish(event, Code::Ok) });
+            }
+            // Nobody is left to be answered; a failing log says so itself.
+            let _ = self.log.record(&events);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log() -> Arc<AuditLog> {
+        let (workers, _) = crate::edge::Workers::manual();
+        Arc::new(AuditLog::in_memory(workers.start("audit", 4).unwrap()))
+    }
+
+    fn trail(log: &Arc<AuditLog>) -> Trail {
+        let (clock, _) = Clock::manual(0);
+        Trail::new(Event::internal(Uuid::from_u128(1), 0, "encrypt"), clock, Arc::clone(log))
+    }
+
+    #[test]
+    fn a_dropped_call_leaves_its_event() {
+        let log = log();
+        drop(trail(&log));
+        assert_eq!(log.lines().len(), 1);
+        assert!(log.lines()[0].contains("Abandoned"));
+    }
+
+    #[test]
+    fn a_closed_call_is_recorded_by_whoever_closed_it() {
+        let log = log();
+        let closed = trail(&log).close(Code::AccessDenied);
+        assert!(log.lines().is_empty());
+        assert_eq!(closed.events.len(), 1);
+        assert_eq!(closed.events[0].level, Level::Warning);
+    }
+
+    #[test]
+    fn forks_stand_for_their_call() {
+        let log = log();
+        let mut call = trail(&log);
+        for (id, code) in [(2, Code::Ok), (3, Code::InvalidKeyState)] {
+            let fork = call.fork(Uuid::from_u128(id));
+            call.join(fork, code);
+        }
+        let closed = call.close(Code::Ok);
+        let outcomes: Vec<_> = closed.events.iter().map(|e| (e.event_id.as_u128(), e.outcome)).collect();
+        assert_eq!(outcomes, [(2, 0), (3, Code::InvalidKeyState.number())]);
+    }
+}

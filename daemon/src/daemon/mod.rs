@@ -1,0 +1,127 @@
+//! The daemon from start to stop: what is opened in which order, and what ends it.
+//!
+//! ```text
+//! state lock → audit log → store → sockets → (HSM → domain key → keyring → recovery) → serving
+//! ```
+//! What stands in brackets is retried while the HSM isn't there; until then only
+//! ping and status are answered.
+
+mod upkeep;
+mod unlock;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::AuditLog;
+use crate::backend::hsm::pool::Pool;
+use crate::config::Config;
+use crate::edge::{Edge, Tasks};
+use crate::identity::EndpointKind;
+use crate::server::{BindError, Listener, Server};
+use crate::service::Service;
+use crate::store::open::{OpenError, StateLock};
+use crate::store::sled_store::SledStore;
+
+/// Why the daemon didn't start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state directory or the store in it.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The audit log.
+    #[error("the audit log {path} can't be opened: {error}")]
+    Audit {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A thread.
+    #[error("a thread can't be started: {0}")]
+    Thread(std::io::Error),
+    /// The domain can't be unlocked and retrying won't help.
+    #[error("{0}")]
+    Domain(String),
+    /// A commit could not be made durable.
+    #[error("the store failed and the daemon can't go on: {0}")]
+    StoreFailed(String),
+    /// Calls or connections were cut off by a stop.
+    #[error("the stop took longer than limits.stop_timeout; what was in flight was cut off")]
+    StopTimeout,
+}
+
+/// Runs a daemon until `stop`. `serving` is called once, when calls are served.
+pub async fn run(
+    config: Config,
+    edge: Edge,
+    stop: CancellationToken,
+    serving: impl FnOnce() + Send + 'static,
+) -> Result<(), DaemonError> {
+    let config = Arc::new(config);
+    let _lock = StateLock::take(&config.state_dir)?;
+    let log = open_log(&config, &edge)?;
+    let limits = &config.limits;
+    let store_dir = config.state_dir.join("store");
+    let store = SledStore::open(&store_dir, limits.store_cache_bytes, limits.store_queue, &edge)?;
+    let members = config.hsm.iter().map(|m| (m.name.clone(), m.profile.name.clone(), m.profile.hardware));
+    let pool = Pool::new(members, edge.clock.now());
+    let service = Arc::new(Service::new(edge.clone(), limits.clone(), Arc::clone(&log), pool));
+    let background = Tasks::default();
+    let halt = CancellationToken::new();
+
+    let listeners = bind(&config)?;
+    let server = Server::new(Arc::clone(&service), stop.clone());
+    for listener in listeners {
+        server.serve(listener);
+    }
+    let opener = edge.workers.start("hsm-open", 1).map_err(DaemonError::Thread)?;
+    let unlocking = unlock::Unlock {
+        config: Arc::clone(&config),
+        edge: edge.clone(),
+        store: Arc::clone(&store),
+        service: Arc::clone(&service),
+        opener,
+    };
+    background.spawn(upkeep::sync_log(Arc::clone(&service), halt.clone()));
+    let failed = background.spawn(upkeep::watch_store(Arc::clone(&store), edge.clock.clone(), halt.clone()));
+    let sweeping = background.spawn(upkeep::sweep(Arc::clone(&service), halt.clone()));
+
+    let ended = tokio::select! {
+        ended = async {
+            unlocking.run().await?;
+            serving();
+            stop.cancelled().await;
+            Ok(())
+        } => ended,
+        () = stop.cancelled() => Ok(()),
+        failure = failed => Err(DaemonError::StoreFailed(failure.ok().flatten().unwrap_or_default())),
+    };
+    service.stop();
+    stop.cancel();
+    let drained = tokio::select! {
+        () = server.finished() => Ok(()),
+        () = edge.clock.sleep(limits.stop_timeout) => Err(DaemonError::StopTimeout),
+    };
+    halt.cancel();
+    let _ = sweeping.await;
+    let _ = log.sync().await;
+    background.finished().await;
+    ended.and(drained)
+}
+
+fn open_log(config: &Config, edge: &Edge) -> Result<Arc<AuditLog>, DaemonError> {
+    let path = config.state_dir.join("audit.jsonl");
+    let syncer = edge.workers.start("audit-sync", 64).map_err(DaemonError::Thread)?;
+    AuditLog::open(&path, syncer).map(Arc::new).map_err(|error| DaemonError::Audit { path, error })
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>, DaemonError> {
+    let admin = Listener::bind(&config.admin, EndpointKind::Admin);
+    let apps = config.endpoints.iter().map(|endpoint| Listener::bind(endpoint, EndpointKind::App));
+    Ok(std::iter::once(admin).chain(apps).collect::<Result<_, _>>()?)
+}

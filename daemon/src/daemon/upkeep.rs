@@ -1,0 +1,93 @@
+//! What the daemon does by itself while it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::Clock;
+use crate::service::Service;
+use crate::store::sled_store::SledStore;
+
+/// How long a written audit event may wait for the disk.
+const SYNC_AFTER: Duration = Duration::from_millis(5);
+/// How often the store's health is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often settled outbox entries are removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Sweeps between two purges of old client tokens.
+const SWEEPS_PER_PURGE: u32 = 60;
+/// An outbox event that nobody wrote to the log by then belongs to a call that
+/// was dropped: longer than any deadline's work goes on.
+const ORPHAN_AGE_MS: i64 = 60_000;
+/// Client tokens looked at in one purge step.
+const PURGE_STEP: usize = 100;
+
+/// Puts audit events on the disk, a few milliseconds after the first was written.
+pub(super) async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = halt.cancelled() => return,
+            () = service.log.written() => {}
+        }
+        service.edge.clock.sleep(SYNC_AFTER).await;
+        // A failure is logged there; the events stay marked and are tried again.
+        let _ = service.log.sync().await;
+    }
+}
+
+/// Ends, with the reason, when the store can't be trusted any more; with none when halted.
+pub(super) async fn watch_store(store: Arc<SledStore>, clock: Clock, halt: CancellationToken) -> Option<String> {
+    while pause(&clock, LOOK_EVERY, &halt).await {
+        if let Some(reason) = store.failed() {
+            return Some(reason);
+        }
+    }
+    None
+}
+
+/// Removes outbox entries whose events are in the log, writes those whose call
+/// was dropped, and forgets client tokens after their day.
+pub(super) async fn sweep(service: Arc<Service>, halt: CancellationToken) {
+    let mut sweeps = 0_u32;
+    loop {
+        let goes_on = pause(&service.edge.clock, SWEEP_EVERY, &halt).await;
+        if let Err(failure) = sweep_once(&service, sweeps.is_multiple_of(SWEEPS_PER_PURGE)).await {
+            tracing::warn!(%failure, "upkeep of the store failed; it will be tried again");
+        }
+        if !goes_on {
+            return;
+        }
+        sweeps = sweeps.wrapping_add(1);
+    }
+}
+
+async fn sweep_once(service: &Service, purge: bool) -> Result<(), crate::failure::Failure> {
+    let Ok(keyring) = service.keyring() else {
+        return Ok(());
+    };
+    let done = service.take_outbox_done();
+    if !done.is_empty() {
+        service.log.sync().await.map_err(|_| claviger_protocol::Code::AuditUnavailable)?;
+        keyring.clear_outbox(&done).await?;
+    }
+    if purge {
+        let before = service.edge.clock.now().saturating_sub(ORPHAN_AGE_MS);
+        while keyring.drain_outbox(&service.log, |event| event.time < before).await? {}
+        let mut after: Option<Vec<u8>> = None;
+        while let Some(last) = keyring.purge_client_tokens(after.as_deref(), PURGE_STEP).await? {
+            after = Some(last);
+        }
+    }
+    Ok(())
+}
+
+/// Waits; `false` when it is time to end.
+async fn pause(clock: &Clock, time: Duration, halt: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = halt.cancelled() => false,
+        () = clock.sleep(time) => true,
+    }
+}

@@ -1,0 +1,118 @@
+//! A bounded cache whose misses are loaded once however many ask: waiters
+//! suspend, none blocks a thread. A key forgotten while it is being loaded is not
+//! cached, so a stale value can't outlive the change that made it stale.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+
+use crate::edge::HashKey;
+
+/// See the module.
+pub struct LoadingCache<K, V> {
+    cache: Cache<K, Arc<V>, UnitWeighter, HashKey>,
+}
+
+impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
+    /// An empty cache for at most `capacity` values.
+    #[must_use]
+    pub fn new(capacity: usize, hash: HashKey) -> Self {
+        let lifecycle = DefaultLifecycle::default();
+        Self { cache: Cache::with(capacity, capacity as u64, UnitWeighter, hash, lifecycle) }
+    }
+
+    /// The value, if it is here.
+    pub fn get(&self, key: &K) -> Option<Arc<V>> {
+        self.cache.get(key)
+    }
+
+    /// The value; if it isn't here, `load` is awaited by one caller for all. If
+    /// that caller fails or goes away, the next one loads.
+    pub async fn get_or_load<E>(
+        &self,
+        key: &K,
+        load: impl Future<Output = Result<V, E>>,
+    ) -> Result<Arc<V>, E> {
+        match self.cache.get_value_or_guard_async(key).await {
+            Ok(value) => Ok(value),
+            Err(guard) => {
+                let value = Arc::new(load.await?);
+                // Refused where the key was forgotten meanwhile: the caller still
+                // gets what it loaded, nobody later does.
+                let _ = guard.insert(Arc::clone(&value));
+                Ok(value)
+            }
+        }
+    }
+
+    /// Drops a value, and keeps a load that is under way from being cached.
+    pub fn forget(&self, key: &K) {
+        self.cache.remove(key);
+    }
+
+    /// How many values are here.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::Entropy;
+    use futures_util::FutureExt;
+    use std::convert::Infallible;
+    use tokio::sync::oneshot;
+
+    fn cache(capacity: usize) -> LoadingCache<u32, String> {
+        LoadingCache::new(capacity, HashKey::new(&Entropy::seeded(1)).unwrap())
+    }
+
+    #[test]
+    fn many_ask_one_loads() {
+        let cache = cache(10);
+        let (send, receive) = oneshot::channel::<String>();
+        let mut first = Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>(receive.await.unwrap()) }));
+        assert!((&mut first).now_or_never().is_none());
+        let mut second = Box::pin(cache.get_or_load(&1, async { unreachable!() as Result<String, Infallible> }));
+        assert!((&mut second).now_or_never().is_none());
+        send.send("v".into()).unwrap();
+        assert_eq!(*first.now_or_never().unwrap().unwrap(), "v");
+        assert_eq!(*second.now_or_never().unwrap().unwrap(), "v");
+    }
+
+    #[test]
+    fn a_loader_that_goes_away_hands_over() {
+        let cache = cache(10);
+        let mut first = Box::pin(cache.get_or_load(&1, std::future::pending::<Result<String, Infallible>>()));
+        assert!((&mut first).now_or_never().is_none());
+        let mut second = Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>("b".into()) }));
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        assert_eq!(*second.now_or_never().unwrap().unwrap(), "b");
+    }
+
+    #[test]
+    fn what_is_forgotten_while_loading_is_not_cached() {
+        let cache = cache(10);
+        let (send, receive) = oneshot::channel::<String>();
+        let mut first = Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>(receive.await.unwrap()) }));
+        assert!((&mut first).now_or_never().is_none());
+        cache.forget(&1);
+        send.send("stale".into()).unwrap();
+        assert_eq!(*first.now_or_never().unwrap().unwrap(), "stale");
+        assert!(cache.get(&1).is_none());
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let cache = cache(8);
+        for i in 0..100 {
+            let got = cache.get_or_load(&i, async { Ok::<_, Infallible>(i.to_string()) }).now_or_never();
+            assert_eq!(*got.unwrap().unwrap(), i.to_string());
+        }
+        assert!(cache.len() <= 8);
+    }
+}

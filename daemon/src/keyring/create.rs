@@ -1,0 +1,319 @@
+//! Making keys. The order is what makes a crash harmless: intent, material (a
+//! session object that dies with the process), then one commit of everything.
+
+use claviger_protocol::names::{Alias, Description, ProjectName, Tags};
+use claviger_protocol::{Code, KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite};
+use uuid::Uuid;
+
+use super::Keyring;
+use super::material::{sealed_location, wrapped_location};
+use super::record::{
+    AliasRecord, ClientTokenRecord, IntentRecord, KeyRecord, Location, OutboxRecord, VersionRecord, path,
+};
+use crate::admission::Admitted;
+use crate::audit::Trail;
+use crate::backend::hsm::command::{Answer, CheckValue, Command, HsmError, Template};
+use crate::backend::software;
+use crate::edge::Timestamp;
+use crate::failure::Failure;
+use crate::store::{Change, Expect, Op, StoreError};
+
+/// How long a client token stands for its first result.
+const CLIENT_TOKEN_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What a new key is to be, checked as far as the request alone allows.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// What kind.
+    pub spec: KeySpec,
+    /// What for.
+    pub usage: KeyUsage,
+    /// Where its material lives.
+    pub protection: Protection,
+    /// Its project.
+    pub project: ProjectName,
+    /// A first alias.
+    pub alias: Option<Alias>,
+    /// Its description.
+    pub description: Description,
+    /// Its tags.
+    pub tags: Tags,
+    /// Who makes it.
+    pub created_by: String,
+    /// The endpoint whose client tokens these are.
+    pub endpoint: String,
+    /// The client's token.
+    pub client_token: [u8; 16],
+    /// SHA-256 of the request.
+    pub request: [u8; 32],
+}
+
+struct NewMaterial {
+    suite: Suite,
+    check_value: CheckValue,
+    location: Location,
+}
+
+impl Keyring {
+    /// Makes a key, or finds what the same client token made before.
+    pub async fn create(
+        &self,
+        _admitted: &Admitted,
+        new: &NewKey,
+        trail: &mut Trail,
+    ) -> Result<(Uuid, Option<Uuid>), Failure> {
+        self.check_possible(new)?;
+        let token_path = path::client_token(&new.endpoint, &new.client_token);
+        let token_expected = match self.former_result(&token_path, new).await? {
+            Former::Result(key_id, version_id) => {
+                trail.about_key(key_id);
+                return Ok((key_id, version_id));
+            }
+            Former::Expired(revision) => Expect::Revision(revision),
+            Former::None => Expect::Absent,
+        };
+        if let Some(alias) = &new.alias
+            && self.alias(alias.as_str()).await?.is_some()
+        {
+            return Err(alias_taken());
+        }
+        let ids = (self.edge.entropy.uuid()?, self.edge.entropy.uuid()?);
+        trail.about_key(ids.0);
+        let intent = self.write_intent(trail).await?;
+        let material = match self.new_material(new, ids).await {
+            Ok(material) => material,
+            Err(failure) => {
+                self.drop_intent(intent).await;
+                return Err(failure);
+            }
+        };
+        let mut ops = self.creation(new, ids, material, trail)?;
+        ops.push(Op {
+            change: Change::Put(self.store.put(&token_path, &token_record(new, ids, self.edge.clock.now()))?),
+            key: token_path.clone(),
+            expect: token_expected,
+        });
+        ops.push(Op { key: intent.clone(), expect: Expect::Any, change: Change::Delete });
+        match self.store.commit(ops).await {
+            Ok(_) => {
+                trail.in_outbox();
+                self.counts.add(KeyState::Enabled, new.spec);
+                Ok((ids.0, Some(ids.1)))
+            }
+            Err(error) => {
+                self.drop_intent(intent).await;
+                self.settle_conflict(error, &token_path, new).await
+            }
+        }
+    }
+
+    /// Whether this version and this pool can make such a key.
+    fn check_possible(&self, new: &NewKey) -> Result<(), Failure> {
+        if new.spec != KeySpec::Aes256 {
+            let text = format!("{} keys come with a later version; this one makes AES_256", new.spec);
+            return Err(Failure::new(Code::NotAvailable, text));
+        }
+        if new.usage != KeyUsage::EncryptDecrypt {
+            let text = format!("an {} key is for {}", new.spec, KeyUsage::EncryptDecrypt);
+            return Err(Failure::new(Code::InvalidArgument, text));
+        }
+        if new.project != ProjectName::default() {
+            return Err(Failure::new(Code::NotFound, "no such project; only `default` exists in this version"));
+        }
+        if new.protection == Protection::Software {
+            return Ok(());
+        }
+        let (member, spec) = (&self.member, new.spec);
+        if !self.hsm_level_allowed {
+            let text = format!(
+                "the domain's HSM ({}) is a software token; allow it with allow_software_tokens = true, or use --protection software",
+                member.name
+            );
+            return Err(Failure::new(Code::UnsupportedByHsm, text));
+        }
+        match member.report.unavailable(spec) {
+            None => Ok(()),
+            Some(why) => {
+                let text = format!("{} cannot hold {spec} ({why}); use --protection software", member.name);
+                Err(Failure::new(Code::UnsupportedByHsm, text))
+            }
+        }
+    }
+
+    async fn former_result(&self, token_path: &[u8], new: &NewKey) -> Result<Former, Failure> {
+        let Some((revision, former)) = self.store.get::<ClientTokenRecord>(token_path).await? else {
+            return Ok(Former::None);
+        };
+        if self.edge.clock.now().saturating_sub(former.created_at) > CLIENT_TOKEN_LIFE_MS {
+            return Ok(Former::Expired(revision));
+        }
+        if former.request == new.request {
+            Ok(Former::Result(former.key_id, former.version_id))
+        } else {
+            Err(Code::ClientTokenReused.into())
+        }
+    }
+
+    /// The intent, on the disk before the HSM is asked for anything.
+    async fn write_intent(&self, trail: &Trail) -> Result<Vec<u8>, Failure> {
+        let intent = path::intent(trail.event_id());
+        let event = trail.snapshot(Code::Ok).ok_or(Code::Internal)?;
+        let change = Change::Put(self.store.put(&intent, &IntentRecord { event })?);
+        self.store.commit(vec![Op { key: intent.clone(), expect: Expect::Absent, change }]).await?;
+        Ok(intent)
+    }
+
+    /// The call itself reports the failure; a crash before this leaves the intent to recovery.
+    async fn drop_intent(&self, intent: Vec<u8>) {
+        let op = Op { key: intent, expect: Expect::Any, change: Change::Delete };
+        if let Err(error) = self.store.commit(vec![op]).await {
+            tracing::warn!(%error, "an intent could not be removed; the next start closes it");
+        }
+    }
+
+    async fn new_material(&self, new: &NewKey, ids: (Uuid, Uuid)) -> Result<NewMaterial, Failure> {
+        if new.protection == Protection::Software {
+            let material = self.random(32).await?;
+            let place = (ids.0, ids.1, new.spec);
+            let seal_key = self.domain.keys.software_seal();
+            let sealed = software::seal_material(seal_key, place, &self.edge.entropy, &material)?;
+            return Ok(NewMaterial {
+                suite: Suite::SoftwareAes256,
+                check_value: software::check_value(&material),
+                location: sealed_location(sealed),
+            });
+        }
+        let template = self.member.aes_template();
+        match self.member.make.run(Command::Generate { spec: new.spec, template }).await? {
+            Answer::Generated { wrapped, check_value } => Ok(NewMaterial {
+                suite: match template {
+                    Template::AesDeriveOnly => Suite::HsmAes256Derived,
+                    Template::AesDirect => Suite::HsmAes256Direct,
+                },
+                check_value,
+                location: wrapped_location(wrapped),
+            }),
+            _ => Err(HsmError::Fault("generate answered with something else".into()).into()),
+        }
+    }
+
+    /// Everything that makes the key exist, but for the client token.
+    fn creation(
+        &self,
+        new: &NewKey,
+        (key_id, version_id): (Uuid, Uuid),
+        material: NewMaterial,
+        trail: &Trail,
+    ) -> Result<Vec<Op>, Failure> {
+        let now = self.edge.clock.now();
+        let key = key_record(new, key_id, version_id, now);
+        let version = VersionRecord {
+            key_id,
+            version_id,
+            number: 1,
+            created_at: now,
+            suite: Some(material.suite),
+            check_value: material.check_value,
+            locations: vec![material.location],
+            reserved_uses: 0,
+            hardware: new.protection == Protection::Hsm && self.member.hardware,
+            made_by: self.member.name.clone(),
+            public_key: None,
+            destroyed_at: None,
+        };
+        let event = trail.snapshot(Code::Ok).ok_or(Code::Internal)?;
+        let key_path = path::key(key_id);
+        let version_path = path::version(key_id, version_id);
+        let outbox_path = path::outbox(event.event_id);
+        let mut puts = vec![
+            (self.store.put(&key_path, &key)?, key_path),
+            (self.store.put(&version_path, &version)?, version_path),
+            (self.store.put(&outbox_path, &OutboxRecord { event })?, outbox_path),
+        ];
+        if let Some(alias) = &new.alias {
+            let alias_path = path::alias(alias.as_str());
+            puts.push((self.store.put(&alias_path, &AliasRecord { key_id })?, alias_path));
+        }
+        let absent = |(value, key)| Op { key, expect: Expect::Absent, change: Change::Put(value) };
+        Ok(puts.into_iter().map(absent).collect())
+    }
+
+    /// A commit that lost a race: to the same client token, or to the same alias.
+    async fn settle_conflict(
+        &self,
+        error: StoreError,
+        token_path: &[u8],
+        new: &NewKey,
+    ) -> Result<(Uuid, Option<Uuid>), Failure> {
+        let StoreError::Conflict { key } = &error else {
+            return Err(error.into());
+        };
+        if key.starts_with(path::ALIASES) {
+            return Err(alias_taken());
+        }
+        match self.former_result(token_path, new).await? {
+            Former::Result(key_id, version_id) => Ok((key_id, version_id)),
+            Former::Expired(_) | Former::None => Err(error.into()),
+        }
+    }
+
+    /// Removes client tokens that no longer stand for anything; at most `limit` are looked at.
+    pub async fn purge_client_tokens(&self, after: Option<&[u8]>, limit: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let page = self.store.list::<ClientTokenRecord>(path::CLIENT_TOKENS, after, limit).await?;
+        let last = (page.len() == limit).then(|| page.last().map(|(key, _, _)| key.clone())).flatten();
+        let now = self.edge.clock.now();
+        let expired = |(key, revision, record): (Vec<u8>, u64, ClientTokenRecord)| {
+            let old = now.saturating_sub(record.created_at) > CLIENT_TOKEN_LIFE_MS;
+            old.then_some(Op { key, expect: Expect::Revision(revision), change: Change::Delete })
+        };
+        let ops: Vec<_> = page.into_iter().filter_map(expired).collect();
+        if !ops.is_empty() {
+            self.store.commit(ops).await?;
+        }
+        Ok(last)
+    }
+}
+
+enum Former {
+    Result(Uuid, Option<Uuid>),
+    Expired(u64),
+    None,
+}
+
+fn alias_taken() -> Failure {
+    Failure::new(Code::AlreadyExists, "the alias is taken; choose another or describe the key it points at")
+}
+
+fn token_record(new: &NewKey, (key_id, version_id): (Uuid, Uuid), now: Timestamp) -> ClientTokenRecord {
+    ClientTokenRecord { request: new.request, created_at: now, key_id, version_id: Some(version_id) }
+}
+
+fn key_record(new: &NewKey, key_id: Uuid, version_id: Uuid, now: Timestamp) -> KeyRecord {
+    KeyRecord {
+        key_id,
+        spec: new.spec,
+        usage: new.usage,
+        protection: new.protection,
+        origin: KeyOrigin::Kms,
+        project: new.project.clone(),
+        description: new.description.clone(),
+        aliases: new.alias.iter().cloned().collect(),
+        tags: new.tags.clone(),
+        created_at: now,
+        created_by: new.created_by.clone(),
+        state: KeyState::Enabled,
+        resume_state: None,
+        deletion_date: None,
+        erased_at: None,
+        deletion_protection: false,
+        material_expires_at: None,
+        import_fingerprint: None,
+        rotation_days: None,
+        last_rotation: None,
+        next_rotation: None,
+        primary_version: Some(version_id),
+        version_count: 1,
+        default_for: None,
+        sm2_user_id: None,
+    }
+}

@@ -1,0 +1,205 @@
+//! Encryption and decryption with a granted key, in whichever suite its version has.
+
+use claviger_protocol::blob::{BlobHeader, BlobRef, authenticated_data};
+use claviger_protocol::{Code, EncryptionContext, SecretBytes, Suite};
+use uuid::Uuid;
+
+use super::material::Material;
+use super::{Grant, Keyring, VersionEntry};
+use crate::backend::hsm::command::{Answer, Command, HsmError, ObjectId, RESERVED_SALT};
+use crate::failure::Failure;
+
+/// A new ciphertext.
+#[derive(Debug)]
+pub struct Encrypted {
+    /// The version that encrypted.
+    pub version_id: Uuid,
+    /// The ciphertext blob.
+    pub blob: Vec<u8>,
+}
+
+/// A use of a session object that failed.
+enum UseError {
+    /// The object is dead: unwrap again and retry once.
+    Gone(Option<[u8; 16]>),
+    /// Final.
+    Failed(Failure),
+}
+
+impl<T: Into<Failure>> From<T> for UseError {
+    fn from(error: T) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Keyring {
+    /// Encrypts under the key's primary version.
+    pub async fn encrypt(
+        &self,
+        grant: &Grant,
+        plaintext: &SecretBytes,
+        context: &EncryptionContext,
+    ) -> Result<Encrypted, Failure> {
+        let key = grant.key();
+        let primary = key.record.primary_version.ok_or(Code::InvalidKeyUsage)?;
+        let version = self.version(key.record.key_id, primary).await?.ok_or(Code::Internal)?;
+        let mut attempt = self.encrypt_once(grant, &version, plaintext, context).await;
+        if let Err(UseError::Gone(salt)) = attempt {
+            self.forget_objects(primary, salt);
+            attempt = self.encrypt_once(grant, &version, plaintext, context).await;
+        }
+        let blob = settle(attempt)?;
+        Ok(Encrypted { version_id: primary, blob })
+    }
+
+    /// Opens a blob that names the granted key.
+    pub async fn decrypt(
+        &self,
+        grant: &Grant,
+        blob: &BlobRef<'_>,
+        context: &EncryptionContext,
+    ) -> Result<SecretBytes, Failure> {
+        let key = grant.key();
+        let version = match self.version(key.record.key_id, blob.version_id).await? {
+            Some(version) if version.record.suite == Some(blob.suite) => version,
+            _ => return Err(Failure::ciphertext()),
+        };
+        let mut attempt = self.decrypt_once(grant, &version, blob, context).await;
+        if let Err(UseError::Gone(salt)) = attempt {
+            self.forget_objects(blob.version_id, salt);
+            attempt = self.decrypt_once(grant, &version, blob, context).await;
+        }
+        settle(attempt)
+    }
+
+    /// Random bytes from the pool.
+    pub async fn random(&self, len: u16) -> Result<SecretBytes, Failure> {
+        Ok(self.bytes_from_lane(Command::Random { len }, None).await?)
+    }
+
+    async fn encrypt_once(
+        &self,
+        grant: &Grant,
+        version: &VersionEntry,
+        plaintext: &SecretBytes,
+        context: &EncryptionContext,
+    ) -> Result<Vec<u8>, UseError> {
+        let ids = (version.record.key_id, version.record.version_id);
+        let material = self.material(grant.key(), version).await?;
+        let (object, suite, salt, _lease);
+        match &*material {
+            Material::Software(key) => {
+                let blob = key.seal(ids, &self.edge.entropy, plaintext.expose(), context)?;
+                self.recheck(grant).await?;
+                return Ok(blob);
+            }
+            Material::Derived(key) => {
+                let fresh = key.next_salt(&self.edge.entropy)?;
+                let sub_key = self.sub_key(ids.1, key, fresh).await.map_err(UseError::Failed)?;
+                (object, suite, salt) = (sub_key.object(), Suite::HsmAes256Derived, Some(fresh));
+                _lease = Some(sub_key);
+            }
+            Material::Direct(key) => {
+                self.take_use(version, key).await?;
+                (object, suite, salt) = (key.lease.object(), Suite::HsmAes256Direct, None);
+                _lease = None;
+            }
+        }
+        let nonce = self.edge.entropy.array()?;
+        let salt_bytes = salt.as_ref().map_or(&[][..], |salt| salt);
+        let header = BlobHeader { suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
+        let mut blob = header.prefix();
+        let aad = authenticated_data(&blob, context);
+        let command = Command::GcmSeal { object, nonce, aad, plaintext: plaintext.clone() };
+        let sealed = self.bytes_from_lane(command, Some(grant)).await.map_err(|error| gone(error, salt))?;
+        blob.extend_from_slice(sealed.expose());
+        Ok(blob)
+    }
+
+    async fn decrypt_once(
+        &self,
+        grant: &Grant,
+        version: &VersionEntry,
+        blob: &BlobRef<'_>,
+        context: &EncryptionContext,
+    ) -> Result<SecretBytes, UseError> {
+        let material = self.material(grant.key(), version).await?;
+        match &*material {
+            Material::Software(key) => {
+                let plaintext = key.open(blob, context)?;
+                self.recheck(grant).await?;
+                Ok(plaintext)
+            }
+            Material::Derived(key) => {
+                let salt: [u8; 16] = blob.salt.try_into().map_err(|_| Failure::ciphertext())?;
+                if salt == RESERVED_SALT {
+                    return Err(Failure::ciphertext().into());
+                }
+                let sub_key = self.sub_key(version.record.version_id, key, salt).await?;
+                self.open_in_hsm(grant, sub_key.object(), blob, context, Some(salt)).await
+            }
+            Material::Direct(key) => self.open_in_hsm(grant, key.lease.object(), blob, context, None).await,
+        }
+    }
+
+    async fn open_in_hsm(
+        &self,
+        grant: &Grant,
+        object: ObjectId,
+        blob: &BlobRef<'_>,
+        context: &EncryptionContext,
+        salt: Option<[u8; 16]>,
+    ) -> Result<SecretBytes, UseError> {
+        let aad = authenticated_data(blob.header, context);
+        let command = Command::GcmOpen { object, nonce: blob.nonce, aad, sealed: blob.sealed.to_vec() };
+        self.bytes_from_lane(command, Some(grant)).await.map_err(|error| gone(error, salt))
+    }
+
+    /// Runs a command in place if the lane is free, else queues it. A call that
+    /// waited answers only if its key may still be used.
+    async fn bytes_from_lane(&self, command: Command, grant: Option<&Grant>) -> Result<SecretBytes, LaneError> {
+        let answer = match self.lane().try_run(&command) {
+            Some(answer) => answer,
+            None => {
+                let answer = self.lane().run(command).await;
+                if let Some(grant) = grant {
+                    self.recheck(grant).await.map_err(LaneError::Refused)?;
+                }
+                answer
+            }
+        };
+        match answer {
+            Ok(Answer::Bytes(bytes)) => Ok(bytes),
+            Ok(_) => Err(LaneError::Hsm(HsmError::Fault("bytes were asked for".into()))),
+            Err(error) => Err(LaneError::Hsm(error)),
+        }
+    }
+}
+
+enum LaneError {
+    Hsm(HsmError),
+    Refused(Failure),
+}
+
+impl From<LaneError> for Failure {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Hsm(error) => error.into(),
+            LaneError::Refused(failure) => failure,
+        }
+    }
+}
+
+fn gone(error: LaneError, salt: Option<[u8; 16]>) -> UseError {
+    match error {
+        LaneError::Hsm(HsmError::ObjectGone) => UseError::Gone(salt),
+        other => UseError::Failed(other.into()),
+    }
+}
+
+fn settle<T>(attempt: Result<T, UseError>) -> Result<T, Failure> {
+    attempt.map_err(|error| match error {
+        UseError::Gone(_) => HsmError::ObjectGone.into(),
+        UseError::Failed(failure) => failure,
+    })
+}

@@ -1,0 +1,54 @@
+//! A grant: the state check that stands before every use of a key.
+
+use claviger_protocol::{Code, KeyUsage};
+
+use super::state::{Action, Verdict, allows};
+use super::{KeyEntry, Keyring};
+use crate::admission::Admitted;
+use crate::failure::Failure;
+
+/// Proof that a key's state and usage allow cryptography with it. Only
+/// [`Keyring::grant`] makes one, and only from an admitted call.
+pub struct Grant {
+    key: KeyEntry,
+}
+
+impl Grant {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &KeyEntry {
+        &self.key
+    }
+}
+
+impl Keyring {
+    /// Checks that `key`, which the admitted call resolved to, may be used for `usage`.
+    pub async fn grant(&self, _admitted: &Admitted, key: &KeyEntry, usage: KeyUsage) -> Result<Grant, Failure> {
+        // The record as it is now: it may have changed while the call waited.
+        let current = self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?;
+        check(&current, usage)?;
+        Ok(Grant { key: current })
+    }
+
+    /// For a call that waited after its grant was given: nothing leaves the
+    /// daemon under a key that was switched off meanwhile.
+    pub(super) async fn recheck(&self, grant: &Grant) -> Result<(), Failure> {
+        let current = self.find_id(grant.key.record.key_id).await?.ok_or(Code::AccessDenied)?;
+        if current.revision == grant.key.revision { Ok(()) } else { check(&current, current.record.usage) }
+    }
+}
+
+fn check(key: &KeyEntry, usage: KeyUsage) -> Result<(), Failure> {
+    match allows(key.record.state, Action::Use) {
+        Verdict::Yes(_) | Verdict::Already => {}
+        Verdict::No(why) => return Err(Failure::new(Code::InvalidKeyState, why)),
+    }
+    if key.record.usage == usage {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            Code::InvalidKeyUsage,
+            format!("the key is for {}, not for {usage}", key.record.usage),
+        ))
+    }
+}

@@ -1,0 +1,205 @@
+//! Keys: their records, states, versions and material. The only room that reads
+//! and writes key records, and the only one that turns a [`Permit`]'s resolved
+//! ids into a [`Grant`] to use a key.
+//!
+//! Must not live here: who may call (policy), wire bodies (ops), PKCS#11
+//! (backend).
+
+pub mod cache;
+mod change;
+mod create;
+mod crypto;
+mod grant;
+mod list;
+mod material;
+pub mod record;
+mod recovery;
+mod state;
+mod uses;
+
+use std::sync::Arc;
+
+use claviger_protocol::KeyRef;
+use uuid::Uuid;
+
+use crate::backend::hsm::domain::Domain;
+use crate::backend::hsm::lane::Lane;
+use crate::backend::hsm::member::Member;
+use crate::config::Limits;
+use crate::edge::{Edge, HashKey};
+use crate::failure::Failure;
+use crate::store::sealed::Sealed;
+use crate::store::{Store, StoreError};
+
+use cache::LoadingCache;
+use list::Counts;
+use material::{Lease, Material};
+use record::{AliasRecord, KeyRecord, VersionRecord, path};
+
+pub use create::NewKey;
+pub use crypto::Encrypted;
+pub use grant::Grant;
+pub use list::{Filter, Page};
+pub use state::Action;
+
+/// A record and the store revision that wrote it: its generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// Revision of the commit that wrote it.
+    pub revision: u64,
+    /// The record.
+    pub record: T,
+}
+
+/// A key's record, shared.
+pub type KeyEntry = Arc<Entry<KeyRecord>>;
+type VersionEntry = Arc<Entry<VersionRecord>>;
+
+/// All keys of an unlocked domain.
+pub struct Keyring {
+    edge: Edge,
+    store: Sealed,
+    domain: Domain,
+    member: Member,
+    /// Whether HSM level may be had on this pool: hardware, or software tokens allowed.
+    hsm_level_allowed: bool,
+    caches: Arc<Caches>,
+    materials: LoadingCache<Uuid, Material>,
+    sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
+    counts: Counts,
+}
+
+/// Caches of records, which the store's watch invalidates.
+struct Caches {
+    keys: LoadingCache<Uuid, Entry<KeyRecord>>,
+    versions: LoadingCache<Uuid, Entry<VersionRecord>>,
+    aliases: LoadingCache<String, Uuid>,
+}
+
+impl Caches {
+    fn forget(&self, paths: &[Vec<u8>]) {
+        for changed in paths {
+            if let Some(key_id) = path::key_id(changed) {
+                self.keys.forget(&key_id);
+            } else if let Some(version_id) = path::version_id(changed) {
+                self.versions.forget(&version_id);
+            } else if let Some(alias) = changed.strip_prefix(path::ALIASES)
+                && let Ok(alias) = std::str::from_utf8(alias)
+            {
+                self.aliases.forget(&alias.to_owned());
+            }
+        }
+    }
+}
+
+/// Why a key wasn't found: not there, or the store failed.
+enum Absent {
+    NotThere,
+    Store(StoreError),
+}
+
+impl Keyring {
+    /// A keyring over an unlocked domain. Reads every key record once: it counts
+    /// them, and a record that doesn't authenticate stops the start.
+    pub async fn open(
+        edge: Edge,
+        store: Arc<dyn Store>,
+        domain: Domain,
+        member: Member,
+        allow_software_tokens: bool,
+        limits: &Limits,
+    ) -> Result<Self, Failure> {
+        let hash = HashKey::new(&edge.entropy)?;
+        let caches = Arc::new(Caches {
+            keys: LoadingCache::new(limits.record_cache, hash),
+            versions: LoadingCache::new(limits.record_cache, hash),
+            aliases: LoadingCache::new(limits.record_cache, hash),
+        });
+        let watched = Arc::clone(&caches);
+        store.watch(Box::new(move |paths| watched.forget(paths)));
+        let keyring = Self {
+            store: Sealed::new(store, domain.keys.record_mac()),
+            hsm_level_allowed: member.hardware || allow_software_tokens,
+            materials: LoadingCache::new(limits.hsm_objects, hash),
+            sub_keys: LoadingCache::new(limits.hsm_objects, hash),
+            counts: Counts::default(),
+            edge,
+            domain,
+            member,
+            caches,
+        };
+        keyring.count_all().await?;
+        Ok(keyring)
+    }
+
+    /// The domain.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The pool's member.
+    #[must_use]
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    fn lane(&self) -> &Arc<Lane> {
+        &self.member.serve
+    }
+
+    /// Finds a key by id or alias; `None` if there is no such key.
+    pub async fn find(&self, key: &KeyRef) -> Result<Option<KeyEntry>, StoreError> {
+        match key {
+            KeyRef::Id(id) => self.find_id(*id).await,
+            KeyRef::Alias(alias) => match self.alias(alias).await? {
+                Some(id) => self.find_id(id).await,
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Finds a key by id.
+    pub async fn find_id(&self, key_id: Uuid) -> Result<Option<KeyEntry>, StoreError> {
+        if let Some(entry) = self.caches.keys.get(&key_id) {
+            return Ok(Some(entry));
+        }
+        let load = self.load::<KeyRecord>(path::key(key_id));
+        found(self.caches.keys.get_or_load(&key_id, load).await)
+    }
+
+    async fn version(&self, key_id: Uuid, version_id: Uuid) -> Result<Option<VersionEntry>, StoreError> {
+        if let Some(entry) = self.caches.versions.get(&version_id) {
+            // A version's id names it alone, but only its own key may use it.
+            return Ok((entry.record.key_id == key_id).then_some(entry));
+        }
+        let load = self.load::<VersionRecord>(path::version(key_id, version_id));
+        found(self.caches.versions.get_or_load(&version_id, load).await)
+    }
+
+    async fn alias(&self, alias: &str) -> Result<Option<Uuid>, StoreError> {
+        let alias = alias.to_owned();
+        if let Some(id) = self.caches.aliases.get(&alias) {
+            return Ok(Some(*id));
+        }
+        let path = path::alias(&alias);
+        let load = async { Ok(self.load::<AliasRecord>(path).await?.record.key_id) };
+        Ok(found(self.caches.aliases.get_or_load(&alias, load).await)?.map(|id| *id))
+    }
+
+    async fn load<T: crate::store::sealed::Record>(&self, path: Vec<u8>) -> Result<Entry<T>, Absent> {
+        match self.store.get::<T>(&path).await {
+            Ok(Some((revision, record))) => Ok(Entry { revision, record }),
+            Ok(None) => Err(Absent::NotThere),
+            Err(error) => Err(Absent::Store(error)),
+        }
+    }
+}
+
+fn found<T>(loaded: Result<T, Absent>) -> Result<Option<T>, StoreError> {
+    match loaded {
+        Ok(value) => Ok(Some(value)),
+        Err(Absent::NotThere) => Ok(None),
+        Err(Absent::Store(error)) => Err(error),
+    }
+}

@@ -1,0 +1,59 @@
+//! Operations: one file a family, one function an operation. A handler gets an
+//! admitted call and its body, and gives a reply or a refusal; it can't reach a
+//! key without a grant.
+
+mod control;
+mod data;
+mod keys;
+
+use claviger_protocol::{Code, Reply, Request};
+
+use crate::admission::Admitted;
+use crate::audit::Trail;
+use crate::failure::Failure;
+use crate::keyring::KeyEntry;
+use crate::service::{Service, Target};
+
+/// The one dispatch: an arm an operation, none missing.
+pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> Result<Reply, Failure> {
+    match call.permit().resolved().request() {
+        // The connection and the batch loop take these apart before this point.
+        Request::Hello(_) | Request::Batch(_) => Err(Code::InvalidArgument.into()),
+        Request::Ping(body) => Ok(Reply::Ping(control::ping(body)?)),
+        Request::Status(_) => Ok(Reply::Status(control::status(service))),
+        Request::CreateKey(body) => Ok(Reply::CreateKey(keys::create(service, call, body, trail).await?)),
+        Request::DescribeKey(_) => Ok(Reply::DescribeKey(keys::describe(service, call)?)),
+        Request::ListKeys(body) => Ok(Reply::ListKeys(keys::list(service, body).await?)),
+        Request::EnableKey(body) => Ok(Reply::EnableKey(keys::enable(service, call, &body.keys, trail).await?)),
+        Request::DisableKey(body) => Ok(Reply::DisableKey(keys::disable(service, call, &body.keys, trail).await?)),
+        Request::Encrypt(body) => Ok(Reply::Encrypt(data::encrypt(service, call, body, trail).await?)),
+        Request::Decrypt(body) => Ok(Reply::Decrypt(data::decrypt(service, call, body, trail).await?)),
+        Request::ReEncrypt(body) => Ok(Reply::ReEncrypt(data::re_encrypt(service, call, body, trail).await?)),
+        Request::DescribeBlob(body) => Ok(Reply::DescribeBlob(data::describe_blob(call, body)?)),
+        Request::GenerateDataKey(body) => {
+            Ok(Reply::GenerateDataKey(data::generate_data_key(service, call, body, trail).await?))
+        }
+        Request::GenerateDataKeyWithoutPlaintext(body) => Ok(Reply::GenerateDataKeyWithoutPlaintext(
+            data::generate_data_key_without_plaintext(service, call, body, trail).await?,
+        )),
+        Request::GetRandom(body) => Ok(Reply::GetRandom(data::get_random(service, body).await?)),
+    }
+}
+
+/// The key that the call names at `index` of its resources.
+fn named_key(call: &Admitted, index: usize) -> Result<&KeyEntry, Failure> {
+    match call.permit().resolved().targets().get(index) {
+        Some(Target::Key(Some(key))) => Ok(key),
+        Some(Target::Key(None)) => Err(Failure::new(Code::NotFound, "no such key")),
+        Some(Target::Blob(_) | Target::Other) | None => Err(Code::Internal.into()),
+    }
+}
+
+/// The key that the call's blob names; one that isn't ours is a ciphertext that doesn't decrypt.
+fn blob_key(call: &Admitted, index: usize) -> Result<&KeyEntry, Failure> {
+    match call.permit().resolved().targets().get(index) {
+        Some(Target::Blob(Some(key))) => Ok(key),
+        Some(Target::Blob(None)) => Err(Failure::ciphertext()),
+        Some(Target::Key(_) | Target::Other) | None => Err(Code::Internal.into()),
+    }
+}

@@ -1,0 +1,350 @@
+//! One connection: read, take all complete frames apart, run them in place, write
+//! once. A call that can't be done at once goes on by itself; its reply follows
+//! out of order, by its request id.
+//!
+//! A connection runs at most 64 frames or 200 µs, then lets others run. It stops
+//! reading while its peer doesn't take its replies.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_protocol::frame::{self, FrameError, Header, VERSION};
+use claviger_protocol::limits::{HEADER_LEN, MAX_BODY_BEFORE_HELLO};
+use claviger_protocol::{Code, Reply};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{FutureExt, poll};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+
+use super::buffer::{Budget, Input, Output};
+use super::handshake::greet;
+use crate::failure::Failure;
+use crate::identity::{Caller, Endpoint, Peer};
+use crate::service::{Frame, Outcome, Service, TIME_SLICE, write_refusal};
+
+/// Frames that a connection runs before it lets others run.
+const FRAMES_PER_TURN: usize = 64;
+/// Unsent reply bytes above which no further frame is run.
+const UNSENT_LIMIT: usize = 1024 * 1024;
+
+/// What a listener gives every connection.
+pub(super) struct Context {
+    pub(super) service: Arc<Service>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) own_uid: u32,
+    pub(super) stop: CancellationToken,
+}
+
+/// A running connection.
+pub(super) struct Connection {
+    context: Arc<Context>,
+    stream: UnixStream,
+    number: u64,
+    peer: Option<Peer>,
+    caller: Option<Arc<Caller>>,
+    input: Input,
+    output: Output,
+    calls: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    waiting: BTreeSet<u64>,
+    finished: Vec<Outcome>,
+    /// Bytes of a frame that was refused before it was read, still to come.
+    skip: usize,
+    /// No more input is taken; what is in flight is finished.
+    closing: bool,
+    opened: Duration,
+    last_activity: Duration,
+}
+
+/// Whether complete frames may be left in the buffer.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    More,
+    Done,
+}
+
+impl Connection {
+    /// A connection whose peer the kernel has named; none where memory for its
+    /// buffer is out of budget.
+    pub(super) fn new(context: Arc<Context>, stream: UnixStream, number: u64) -> Option<Self> {
+        let peer = Peer::of(&stream).ok()?;
+        let input = Input::new(&context.budget)?;
+        let now = context.service.edge.clock.elapsed();
+        Some(Self {
+            context,
+            stream,
+            number,
+            peer: Some(peer),
+            caller: None,
+            input,
+            output: Output::default(),
+            calls: FuturesUnordered::new(),
+            waiting: BTreeSet::new(),
+            finished: Vec::new(),
+            skip: 0,
+            closing: false,
+            opened: now,
+            last_activity: now,
+        })
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self) {
+        let stop = self.context.stop.clone();
+        let clock = self.context.service.edge.clock.clone();
+        let mut timer = clock.sleep(self.until_check()).boxed();
+        loop {
+            let turn = self.take_turn().await;
+            self.conclude();
+            if self.send().is_err() || self.is_over() {
+                return;
+            }
+            if turn == Turn::More {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let interest = self.interest();
+            tokio::select! {
+                biased;
+                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.finish(outcome),
+                ready = wait_ready(&self.stream, interest) => match ready {
+                    Ok(readable) => if readable && self.receive().is_err() { self.closing = true },
+                    Err(_) => return,
+                },
+                () = stop.cancelled(), if !self.closing => self.closing = true,
+                () = &mut timer => {
+                    if self.is_overdue() {
+                        return;
+                    }
+                    timer = clock.sleep(self.until_check()).boxed();
+                }
+            }
+        }
+    }
+
+    /// Runs complete frames until there are none, or the turn is over.
+    async fn take_turn(&mut self) -> Turn {
+        let clock = self.context.service.edge.clock.clone();
+        let began = clock.elapsed();
+        for _ in 0..FRAMES_PER_TURN {
+            if self.closing || self.output.unsent().len() > UNSENT_LIMIT {
+                return Turn::Done;
+            }
+            self.discard_skipped();
+            match self.next_frame() {
+                None => return Turn::Done,
+                Some(header) => self.run_frame(header).await,
+            }
+            if clock.elapsed().saturating_sub(began) >= TIME_SLICE {
+                break;
+            }
+        }
+        Turn::More
+    }
+
+    /// The header of the next complete frame, if there is one. Refuses frames
+    /// that are too large for the connection or for the daemon's memory.
+    fn next_frame(&mut self) -> Option<Header> {
+        let cap = match self.caller {
+            None => u32::try_from(MAX_BODY_BEFORE_HELLO).unwrap_or(u32::MAX),
+            Some(_) => self.context.service.limits.max_body,
+        };
+        let head = *self.input.window().first_chunk::<HEADER_LEN>()?;
+        match frame::peek(self.input.window(), cap) {
+            Ok(Some(header)) => Some(header),
+            Ok(None) => {
+                let header = Header::from_bytes(&head);
+                if !self.input.fit(header.length as usize) {
+                    self.refuse(&header, &Code::Busy.into());
+                    self.skip = HEADER_LEN + header.length as usize;
+                    self.discard_skipped();
+                }
+                None
+            }
+            Err(error @ FrameError::TooLarge { .. }) => {
+                self.refuse(&Header::from_bytes(&head), &Failure::new(Code::FrameTooLarge, error.to_string()));
+                self.closing = true;
+                None
+            }
+        }
+    }
+
+    /// Runs one complete frame: in place if it can be done at once.
+    async fn run_frame(&mut self, header: Header) {
+        let service = Arc::clone(&self.context.service);
+        self.last_activity = service.edge.clock.elapsed();
+        let whole = HEADER_LEN + header.length as usize;
+        let checked = self.check_header(&header);
+        let Some(caller) = self.caller.clone() else {
+            self.hello(header, checked);
+            self.input.consume(whole);
+            return;
+        };
+        if let Err(failure) = checked {
+            self.input.consume(whole);
+            self.refuse(&header, &failure);
+            return;
+        }
+        let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
+        let frame = Frame::read(header, body, self.last_activity);
+        self.input.consume(whole);
+        let mut call = async move { service.call(&caller, frame).await }.boxed();
+        match poll!(&mut call) {
+            std::task::Poll::Ready(outcome) => self.finished.push(outcome),
+            std::task::Poll::Pending => {
+                self.waiting.insert(header.request_id);
+                self.calls.push(call);
+            }
+        }
+    }
+
+    /// What can be said of a frame before its body is looked at.
+    fn check_header(&self, header: &Header) -> Result<(), Failure> {
+        if header.version != VERSION {
+            return Err(Failure::new(Code::UnsupportedVersion, format!("the daemon speaks version {VERSION}")));
+        }
+        if header.flags != 0 {
+            return Err(Code::UnsupportedFlag.into());
+        }
+        if header.status != 0 || header.reserved != 0 {
+            return Err(Failure::new(Code::Malformed, "a request's status and reserved fields are 0"));
+        }
+        if self.waiting.contains(&header.request_id) {
+            return Err(Failure::new(Code::InvalidArgument, "a request with this id is still unanswered"));
+        }
+        if self.waiting.len() >= self.context.service.limits.max_in_flight as usize {
+            return Err(Failure::new(Code::Busy, "too many unanswered requests on this connection"));
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, header: Header, checked: Result<(), Failure>) {
+        let context = Arc::clone(&self.context);
+        let whole = HEADER_LEN + header.length as usize;
+        let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
+        let Some(peer) = self.peer.take() else {
+            self.closing = true;
+            return;
+        };
+        let limits = &context.service.limits;
+        let greeted = checked
+            .and_then(|()| greet(&header, body, &context.endpoint, &peer, context.own_uid, limits));
+        let caller = Arc::new(Caller {
+            endpoint: Arc::clone(&context.endpoint),
+            peer,
+            access_key: None,
+            connection: self.number,
+        });
+        let outcome = context.service.greeted(&caller, header, greeted.map(Reply::Hello));
+        if outcome.is_refused() {
+            self.closing = true;
+        } else {
+            self.caller = Some(caller);
+        }
+        self.finished.push(outcome);
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.waiting.remove(&outcome.request_id());
+        self.finished.push(outcome);
+        // Whatever else has finished goes out with the same write.
+        while let Some(Some(outcome)) = self.calls.next().now_or_never() {
+            self.waiting.remove(&outcome.request_id());
+            self.finished.push(outcome);
+        }
+    }
+
+    fn conclude(&mut self) {
+        if !self.finished.is_empty() {
+            self.last_activity = self.context.service.edge.clock.elapsed();
+            self.context.service.conclude(std::mem::take(&mut self.finished), self.output.tail());
+        }
+    }
+
+    fn refuse(&mut self, header: &Header, failure: &Failure) {
+        write_refusal(header, failure, self.output.tail());
+    }
+
+    fn discard_skipped(&mut self) {
+        let here = self.skip.min(self.input.window().len());
+        self.input.consume(here);
+        self.skip -= here;
+    }
+
+    /// Writes what the socket takes now.
+    fn send(&mut self) -> io::Result<()> {
+        while !self.output.unsent().is_empty() {
+            match self.stream.try_write(self.output.unsent()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.output.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there; an error is the end of the input.
+    fn receive(&mut self) -> io::Result<()> {
+        if self.input.space().is_empty() {
+            // A whole frame is in the buffer, which waits for the peer to read.
+            return Ok(());
+        }
+        match self.stream.try_read(self.input.space()) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.input.filled(count);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn interest(&self) -> Option<Interest> {
+        let reads = !self.closing && self.output.unsent().len() <= UNSENT_LIMIT;
+        let writes = !self.output.unsent().is_empty();
+        match (reads, writes) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.closing && self.calls.is_empty() && self.output.unsent().is_empty()
+    }
+
+    /// When the timer has to look again.
+    fn until_check(&self) -> Duration {
+        let limits = &self.context.service.limits;
+        let due = match self.caller {
+            None => self.opened.saturating_add(limits.handshake_timeout),
+            Some(_) => self.last_activity.saturating_add(limits.idle_timeout),
+        };
+        due.saturating_sub(self.context.service.edge.clock.elapsed()).max(Duration::from_millis(1))
+    }
+
+    /// No hello in time; or silent, or not reading, for too long.
+    fn is_overdue(&self) -> bool {
+        let limits = &self.context.service.limits;
+        let now = self.context.service.edge.clock.elapsed();
+        match self.caller {
+            None => now >= self.opened.saturating_add(limits.handshake_timeout),
+            Some(_) => self.calls.is_empty() && now >= self.last_activity.saturating_add(limits.idle_timeout),
+        }
+    }
+}
+
+/// Waits until the socket can do what is wanted; says whether it can be read.
+async fn wait_ready(stream: &UnixStream, interest: Option<Interest>) -> io::Result<bool> {
+    match interest {
+        Some(interest) => stream.ready(interest).await.map(|ready| ready.is_readable()),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,283 @@
+//! Listening sockets: made with their mode from the first instant, never taken
+//! from a daemon that still listens.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::buffer::Budget;
+use super::connection::{Connection, Context};
+use crate::config::EndpointConfig;
+use crate::edge::Tasks;
+use crate::identity::{Endpoint, EndpointKind};
+use crate::service::Service;
+
+/// Pause after the kernel had no descriptor for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody listens there.
+    #[error("{0} is in use: another daemon listens on it")]
+    InUse(PathBuf),
+    /// Something that isn't a socket is there.
+    #[error("{0} exists and is not a socket; remove it or configure another path")]
+    NotASocket(PathBuf),
+    /// The owner or group doesn't exist.
+    #[error("{path}: no such {kind}: {name}")]
+    NoSuchOwner {
+        /// The socket.
+        path: PathBuf,
+        /// User or group.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {error}; does its directory exist, and may the daemon write there?")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A bound socket. Its file goes when this does.
+pub struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Listener {
+    /// Binds an endpoint's socket.
+    pub fn bind(config: &EndpointConfig, kind: EndpointKind) -> Result<Self, BindError> {
+        let path = config.socket.clone();
+        let failed = |error| BindError::Io { path: path.clone(), error };
+        clear_stale(&path)?;
+        // Bound under another name and renamed once its mode is right: nobody can
+        // connect in between.
+        let mut hidden = path.clone().into_os_string();
+        hidden.push(".new");
+        let hidden = PathBuf::from(hidden);
+        match std::fs::remove_file(&hidden) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let socket = UnixListener::bind(&hidden).map_err(failed)?;
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(config.mode)).map_err(failed)?;
+        chown(config, &hidden)?;
+        std::fs::rename(&hidden, &path).map_err(failed)?;
+        Ok(Self { socket, path, endpoint: Arc::new(Endpoint { name: config.name.clone(), kind }) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes a socket that nobody listens on any more.
+fn clear_stale(path: &Path) -> Result<(), BindError> {
+    let failed = |error| BindError::Io { path: path.to_owned(), error };
+    let meta = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(meta) => meta,
+    };
+    if !meta.file_type().is_socket() {
+        return Err(BindError::NotASocket(path.to_owned()));
+    }
+    match BlockingStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed)
+        }
+        Ok(_) | Err(_) => Err(BindError::InUse(path.to_owned())),
+    }
+}
+
+fn chown(config: &EndpointConfig, path: &Path) -> Result<(), BindError> {
+    use nix::unistd::{Gid, Group, Uid, User};
+    let missing = |kind, name: &str| BindError::NoSuchOwner {
+        path: config.socket.clone(),
+        kind,
+        name: name.to_owned(),
+    };
+    let owner = config.owner.as_deref().map(|name| {
+        name.parse().map(Uid::from_raw).ok().or_else(|| Some(User::from_name(name).ok()??.uid)).ok_or_else(|| missing("user", name))
+    });
+    let group = config.group.as_deref().map(|name| {
+        name.parse().map(Gid::from_raw).ok().or_else(|| Some(Group::from_name(name).ok()??.gid)).ok_or_else(|| missing("group", name))
+    });
+    let (owner, group) = (owner.transpose()?, group.transpose()?);
+    if owner.is_none() && group.is_none() {
+        return Ok(());
+    }
+    nix::unistd::chown(path, owner, group)
+        .map_err(|error| BindError::Io { path: config.socket.clone(), error: error.into() })
+}
+
+/// Accepts connections on every endpoint until it is told to stop.
+pub struct Server {
+    service: Arc<Service>,
+    budget: Arc<Budget>,
+    stop: CancellationToken,
+    tasks: Tasks,
+    next_connection: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// A server for `service` that runs until `stop`.
+    #[must_use]
+    pub fn new(service: Arc<Service>, stop: CancellationToken) -> Self {
+        let budget = Budget::new(service.limits.buffer_bytes);
+        Self { service, budget, stop, tasks: Tasks::default(), next_connection: Arc::default() }
+    }
+
+    /// Starts to accept on a listener.
+    pub fn serve(&self, listener: Listener) {
+        let context = Arc::new(Context {
+            service: Arc::clone(&self.service),
+            endpoint: Arc::clone(&listener.endpoint),
+            budget: Arc::clone(&self.budget),
+            own_uid: nix::unistd::getuid().as_raw(),
+            stop: self.stop.clone(),
+        });
+        let acceptor = Acceptor {
+            context,
+            tasks: self.tasks.clone(),
+            next_connection: Arc::clone(&self.next_connection),
+            open: Arc::default(),
+        };
+        self.tasks.spawn(acceptor.run(listener));
+    }
+
+    /// Waits until every connection has ended.
+    pub async fn finished(&self) {
+        self.tasks.finished().await;
+    }
+}
+
+struct Acceptor {
+    context: Arc<Context>,
+    tasks: Tasks,
+    next_connection: Arc<AtomicU64>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Acceptor {
+    async fn run(self, listener: Listener) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.context.stop.cancelled() => return,
+                accepted = listener.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => self.start(stream),
+                Err(error) => {
+                    tracing::warn!(%error, endpoint = %listener.endpoint.name, "a connection could not be accepted");
+                    self.context.service.edge.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Starts a connection, or drops it where there are too many: the client sees
+    /// its connection closed and comes back later.
+    fn start(&self, stream: tokio::net::UnixStream) {
+        let open = Open::count(&self.open);
+        if open.number > self.context.service.limits.max_connections as usize {
+            tracing::warn!(endpoint = %self.context.endpoint.name, "a connection was refused: there are too many");
+            return;
+        }
+        let number = self.next_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        match Connection::new(Arc::clone(&self.context), stream, number) {
+            Some(connection) => {
+                self.tasks.spawn(async move {
+                    connection.run().await;
+                    drop(open);
+                });
+            }
+            None => tracing::warn!("a connection was refused: no memory in the buffers' budget, or no peer"),
+        }
+    }
+}
+
+/// One of the open connections, counted until dropped.
+struct Open {
+    number: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Open {
+    fn count(all: &Arc<AtomicUsize>) -> Self {
+        Self { number: all.fetch_add(1, Ordering::AcqRel) + 1, all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(path: &Path, mode: u32) -> EndpointConfig {
+        EndpointConfig { name: "app".into(), socket: path.to_owned(), mode, owner: None, group: None }
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_its_mode_and_goes_with_its_listener() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let listener = Listener::bind(&config(&path, 0o600), EndpointKind::App).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_live_socket_is_left_alone_and_a_stale_one_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let again = Listener::bind(&config(&path, 0o600), EndpointKind::App);
+        assert!(matches!(again, Err(BindError::InUse(_))));
+        drop(first);
+        assert!(Listener::bind(&config(&path, 0o600), EndpointKind::App).is_ok());
+    }
+
+    #[tokio::test]
+    async fn nothing_else_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "x").unwrap();
+        let refused = Listener::bind(&config(&path, 0o600), EndpointKind::App);
+        assert!(matches!(refused, Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+        let nowhere = config(&dir.path().join("no/such/dir.sock"), 0o600);
+        assert!(matches!(Listener::bind(&nowhere, EndpointKind::App), Err(BindError::Io { .. })));
+        let owned = EndpointConfig { owner: Some("no-such-user".into()), ..config(&dir.path().join("o"), 0o600) };
+        assert!(matches!(Listener::bind(&owned, EndpointKind::App), Err(BindError::NoSuchOwner { .. })));
+    }
+}

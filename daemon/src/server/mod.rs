@@ -1,0 +1,9 @@
+//! Sockets and connections: bytes in, frames to the service, bytes out.
+
+mod buffer;
+mod connection;
+mod handshake;
+mod listener;
+
+pub use buffer::Budget;
+pub use listener::{BindError, Listener, Server};

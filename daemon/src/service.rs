@@ -1,0 +1,447 @@
+//! The way of a request, top to bottom: [`Service::call`] is the one story.
+//! Each step takes the proof of the step before and hands on its own:
+//!
+//! ```text
+//! bytes → Request → Resolved → Permit → Admitted → (Grant) → Reply → Recorded → bytes
+//! ```
+//! No sockets here: simulation calls the same function.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use claviger_protocol::body::{BatchItem, BatchResult, ErrorBody};
+use claviger_protocol::codec;
+use claviger_protocol::ops::AuditSync;
+use claviger_protocol::{Code, Header, KeyRef, Opcode, Reply, Request, Resource, SecretBytes};
+
+use crate::admission::Admission;
+use crate::audit::{AuditLog, Closed, Event, Recorded, Trail};
+use crate::config::Limits;
+use crate::edge::Edge;
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::keyring::{KeyEntry, Keyring};
+use crate::ops;
+use crate::policy;
+use crate::backend::hsm::pool::Pool;
+
+/// A request off the wire: its header, and its body decoded or the reason why not.
+pub struct Frame {
+    header: Header,
+    request: Result<Request, Failure>,
+    received: Duration,
+}
+
+impl Frame {
+    /// Reads a frame that was complete at `received` on the edge's clock.
+    #[must_use]
+    pub fn read(header: Header, body: &[u8], received: Duration) -> Self {
+        Self { header, request: decode(&header, body), received }
+    }
+}
+
+/// A call that has run and is not answered yet: its events must be recorded first.
+pub struct Outcome {
+    header: Header,
+    result: Result<SecretBytes, Failure>,
+    events: Closed,
+}
+
+impl Outcome {
+    /// The id of the request it answers.
+    #[must_use]
+    pub fn request_id(&self) -> u64 {
+        self.header.request_id
+    }
+
+    /// Whether it is a refusal.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.result.is_err()
+    }
+}
+
+/// A call whose keys have been found. Only [`Service`] makes one.
+pub struct Resolved {
+    caller: Arc<Caller>,
+    request: Request,
+    targets: Vec<Target>,
+}
+
+/// A resource of a call, looked up.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A key that the caller named, if it is there.
+    Key(Option<KeyEntry>),
+    /// The key that a blob names, if both can be read.
+    Blob(Option<KeyEntry>),
+    /// No key.
+    Other,
+}
+
+impl Resolved {
+    /// Who calls.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// What it is asked of, in the order of the operation table's `resources`.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// Whether a key was named that isn't there.
+    #[must_use]
+    pub fn misses_a_key(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target, Target::Key(None)))
+    }
+}
+
+/// Everything that calls need, shared by all connections.
+pub struct Service {
+    /// Time, randomness, threads.
+    pub edge: Edge,
+    /// Every limit.
+    pub limits: Limits,
+    /// The audit log.
+    pub log: Arc<AuditLog>,
+    /// How the pool's members are.
+    pub pool: Pool,
+    admission: Admission,
+    keyring: OnceLock<Arc<Keyring>>,
+    /// Outbox entries whose events are in the log, to be removed from the store.
+    outbox_done: std::sync::Mutex<Vec<uuid::Uuid>>,
+    stopping: AtomicBool,
+}
+
+impl Service {
+    /// A service whose domain is still locked.
+    #[must_use]
+    pub fn new(edge: Edge, limits: Limits, log: Arc<AuditLog>, pool: Pool) -> Self {
+        let places = (limits.max_connections as usize).saturating_mul(limits.max_in_flight as usize);
+        Self {
+            edge,
+            limits,
+            log,
+            pool,
+            admission: Admission::new(places),
+            keyring: OnceLock::new(),
+            outbox_done: std::sync::Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens the domain's keys to calls. Once; a second time is ignored.
+    pub fn unlock(&self, keyring: Arc<Keyring>) {
+        let _ = self.keyring.set(keyring);
+    }
+
+    /// The keyring, once the domain is unlocked.
+    pub fn keyring(&self) -> Result<&Arc<Keyring>, Failure> {
+        self.keyring.get().ok_or_else(|| {
+            Failure::new(Code::HsmUnavailable, "no HSM can open the domain key yet; see `claviger status`")
+        })
+    }
+
+    /// Tells status that the daemon is stopping.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the daemon is stopping.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Runs one frame. What comes back must go through [`Service::conclude`].
+    pub async fn call(&self, caller: &Arc<Caller>, frame: Frame) -> Outcome {
+        let header = frame.header;
+        let deadline = self.deadline(&frame);
+        match frame.request {
+            Err(failure) => {
+                let events = self.refused(caller, header.request_id, header.opcode, failure.code);
+                Outcome { header, result: Err(failure), events }
+            }
+            Ok(Request::Batch(batch)) if batch.items.len() > usize::from(self.limits.max_batch) => {
+                let text = format!("a batch has at most {} items", self.limits.max_batch);
+                let failure = Failure::new(Code::InvalidArgument, text);
+                let events = self.refused(caller, header.request_id, header.opcode, failure.code);
+                Outcome { header, result: Err(failure), events }
+            }
+            Ok(Request::Batch(batch)) => {
+                let (results, events) = self.batch(caller, header, deadline, batch.items).await;
+                let reply = Reply::Batch(claviger_protocol::body::BatchReply { results });
+                Outcome { header, result: self.encode(&reply), events }
+            }
+            Ok(request) => {
+                let (result, events) = self.one(caller, header.request_id, deadline, request).await;
+                Outcome { header, result: result.and_then(|reply| self.encode(&reply)), events }
+            }
+        }
+    }
+
+    /// One operation: the pipeline.
+    async fn one(
+        &self,
+        caller: &Arc<Caller>,
+        request_id: u64,
+        deadline: Duration,
+        request: Request,
+    ) -> (Result<Reply, Failure>, Closed) {
+        let mut trail = match self.open_trail(caller, request_id, request.opcode()) {
+            Ok(trail) => trail,
+            Err(failure) => return (Err(failure), Closed::default()),
+        };
+        let steps = async {
+            let resolved = self.resolve(caller, request, &mut trail).await?;
+            let permit = policy::authorise(resolved)?;
+            let admitted = self.admission.enter(permit)?;
+            ops::dispatch(self, &admitted, &mut trail).await
+        };
+        let result = self.within(deadline, steps).await;
+        let code = result.as_ref().err().map_or(Code::Ok, |failure| failure.code);
+        (result, trail.close(code))
+    }
+
+    /// Every item goes the whole way by itself; a result that doesn't fit in the
+    /// reply any more is replaced by `ReplyTooLarge`.
+    async fn batch(
+        &self,
+        caller: &Arc<Caller>,
+        header: Header,
+        deadline: Duration,
+        items: Vec<BatchItem>,
+    ) -> (Vec<BatchResult>, Closed) {
+        let mut all = Closed::default();
+        let mut results = Vec::with_capacity(items.len());
+        let mut room = (self.limits.max_body as usize).saturating_sub(8 + items.len() * BATCH_RESULT_OVERHEAD);
+        let mut slice = self.edge.clock.elapsed();
+        for item in items {
+            let result = match Self::decode_item(&item) {
+                Ok(request) => {
+                    let (result, closed) = self.one(caller, header.request_id, deadline, request).await;
+                    all.events.extend(closed.events);
+                    all.outbox.extend(closed.outbox);
+                    result.and_then(|reply| self.encode(&reply))
+                }
+                Err(failure) => {
+                    let refused = self.refused(caller, header.request_id, item.opcode, failure.code);
+                    all.events.extend(refused.events);
+                    Err(failure)
+                }
+            };
+            let result = result.and_then(|body| {
+                room = room.checked_sub(body.len()).ok_or(Code::ReplyTooLarge)?;
+                Ok(body)
+            });
+            results.push(batch_result(result, &mut room));
+            if self.edge.clock.elapsed().saturating_sub(slice) >= TIME_SLICE {
+                yield_now().await;
+                slice = self.edge.clock.elapsed();
+            }
+        }
+        (results, all)
+    }
+
+    /// The outcome of a connection's hello; a refusal leaves an event.
+    #[must_use]
+    pub fn greeted(&self, caller: &Caller, header: Header, greeted: Result<Reply, Failure>) -> Outcome {
+        let events = match &greeted {
+            Ok(_) => Closed::default(),
+            Err(failure) => self.refused(caller, header.request_id, header.opcode, failure.code),
+        };
+        Outcome { header, result: greeted.and_then(|reply| self.encode(&reply)), events }
+    }
+
+    /// Records the events of calls that have run, then writes their replies: the
+    /// only way to an answer.
+    pub fn conclude(&self, outcomes: Vec<Outcome>, out: &mut Vec<u8>) {
+        let mut events = Vec::new();
+        let mut outbox = Vec::new();
+        let mut answers = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            events.extend(outcome.events.events);
+            outbox.extend(outcome.events.outbox);
+            answers.push((outcome.header, outcome.result));
+        }
+        match self.log.record(&events) {
+            Ok(recorded) => {
+                self.outbox_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).append(&mut outbox);
+                for (header, result) in answers {
+                    write_reply(&recorded, &header, result, out);
+                }
+            }
+            Err(_) => {
+                for (header, _) in answers {
+                    write_refusal(&header, &Code::AuditUnavailable.into(), out);
+                }
+            }
+        }
+    }
+
+    /// Takes the outbox entries that may be removed from the store.
+    pub fn take_outbox_done(&self) -> Vec<uuid::Uuid> {
+        std::mem::take(&mut self.outbox_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn decode_item(item: &BatchItem) -> Result<Request, Failure> {
+        let opcode = Opcode::from_number(item.opcode).ok_or(Code::UnknownOpcode)?;
+        if !opcode.row().batchable {
+            let text = format!("{} can't be part of a batch; send it in a frame of its own", opcode.row().name);
+            return Err(Failure::new(Code::InvalidArgument, text));
+        }
+        Request::decode(opcode, item.body.expose()).map_err(Failure::from)
+    }
+
+    fn encode(&self, reply: &Reply) -> Result<SecretBytes, Failure> {
+        let body = reply.encode().map(SecretBytes::new).map_err(|_| Code::ReplyTooLarge)?;
+        if body.len() > self.limits.max_body as usize { Err(Code::ReplyTooLarge.into()) } else { Ok(body) }
+    }
+
+    fn open_trail(&self, caller: &Caller, request_id: u64, opcode: Opcode) -> Result<Trail, Failure> {
+        let row = opcode.row();
+        if row.audit == AuditSync::None {
+            return Ok(Trail::none(self.edge.clock.clone(), Arc::clone(&self.log)));
+        }
+        let event_id = self.edge.entropy.uuid()?;
+        let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, Some(row));
+        Ok(Trail::new(event, self.edge.clock.clone(), Arc::clone(&self.log)))
+    }
+
+    /// The event of a request that could not be read.
+    fn refused(&self, caller: &Caller, request_id: u64, opcode: u16, code: Code) -> Closed {
+        let Ok(event_id) = self.edge.entropy.uuid() else {
+            return Closed::default();
+        };
+        let row = Opcode::from_number(opcode).map(Opcode::row);
+        let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, row);
+        Trail::new(event, self.edge.clock.clone(), Arc::clone(&self.log)).close(code)
+    }
+
+    /// Looks up every key that the request names, by id, alias or blob.
+    async fn resolve(&self, caller: &Arc<Caller>, request: Request, trail: &mut Trail) -> Result<Resolved, Failure> {
+        let mut targets = Vec::new();
+        for resource in request.resources() {
+            let target = match resource {
+                Resource::Key(key) => Target::Key(self.keyring()?.find(key).await?),
+                Resource::BlobKey(Some(id)) => Target::Blob(self.keyring()?.find(&KeyRef::Id(id)).await?),
+                Resource::BlobKey(None) => Target::Blob(None),
+                Resource::Project(_) | Resource::Domain => Target::Other,
+            };
+            if let Target::Key(Some(key)) | Target::Blob(Some(key)) = &target {
+                trail.about_key(key.record.key_id);
+            }
+            targets.push(target);
+        }
+        Ok(Resolved { caller: Arc::clone(caller), request, targets })
+    }
+
+    fn deadline(&self, frame: &Frame) -> Duration {
+        let wanted = match frame.header.deadline_ms {
+            0 => self.limits.default_deadline,
+            ms => Duration::from_millis(ms.into()),
+        };
+        frame.received.saturating_add(wanted)
+    }
+
+    /// Runs `steps` until the deadline; a timer is made only if they have to wait.
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        steps: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut steps = std::pin::pin!(steps);
+        let mut timer = std::pin::pin!(async {
+            let left = deadline.saturating_sub(self.edge.clock.elapsed());
+            self.edge.clock.sleep(left).await;
+        });
+        std::future::poll_fn(|cx| {
+            if let std::task::Poll::Ready(result) = steps.as_mut().poll(cx) {
+                return std::task::Poll::Ready(result);
+            }
+            timer.as_mut().poll(cx).map(|()| {
+                Err(Failure::new(Code::DeadlineExceeded, "the deadline passed; the call may or may not have taken effect"))
+            })
+        })
+        .await
+    }
+}
+
+fn decode(header: &Header, body: &[u8]) -> Result<Request, Failure> {
+    let opcode = Opcode::from_number(header.opcode).ok_or(Code::UnknownOpcode)?;
+    if opcode == Opcode::Hello {
+        return Err(Failure::new(Code::HelloRequired, "this connection has said hello already"));
+    }
+    Request::decode(opcode, body).map_err(Failure::from)
+}
+
+/// How long a batch or a connection runs before it lets others run.
+pub const TIME_SLICE: Duration = Duration::from_micros(200);
+/// Status and length of one batch result.
+const BATCH_RESULT_OVERHEAD: usize = 2 + 8;
+
+fn batch_result(result: Result<SecretBytes, Failure>, room: &mut usize) -> BatchResult {
+    match result {
+        Ok(body) => BatchResult { status: Code::Ok.number(), body },
+        Err(failure) => {
+            let body = error_body(&failure);
+            // A message that doesn't fit is left out; the number always fits.
+            let body = match room.checked_sub(body.len()) {
+                Some(left) => {
+                    *room = left;
+                    body
+                }
+                None => SecretBytes::default(),
+            };
+            BatchResult { status: failure.code.number(), body }
+        }
+    }
+}
+
+fn error_body(failure: &Failure) -> SecretBytes {
+    let retry_after_ms = if failure.code == Code::Busy { 10 } else { 0 };
+    let body = ErrorBody { message: failure.message.to_string(), retry_after_ms };
+    SecretBytes::new(codec::encode(&body).unwrap_or_default())
+}
+
+/// Writes an answer; the proof says that its event is recorded.
+fn write_reply(_recorded: &Recorded, header: &Header, result: Result<SecretBytes, Failure>, out: &mut Vec<u8>) {
+    match result {
+        Ok(body) => put_frame(header, Code::Ok, body.expose(), out),
+        Err(failure) => write_refusal(header, &failure, out),
+    }
+}
+
+/// Writes the refusal of a frame that never became a call, or that could not be
+/// recorded: it reveals nothing and needs no event.
+pub fn write_refusal(header: &Header, failure: &Failure, out: &mut Vec<u8>) {
+    put_frame(header, failure.code, error_body(failure).expose(), out);
+}
+
+fn put_frame(header: &Header, code: Code, body: &[u8], out: &mut Vec<u8>) {
+    let length = u32::try_from(body.len()).unwrap_or(0);
+    out.extend_from_slice(&header.reply(code.number(), length).to_bytes());
+    out.extend_from_slice(body);
+}
+
+/// Lets the executor run others first.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
