@@ -31,6 +31,9 @@ pub const FORMAT: u8 = 1;
 pub const NONCE_LEN: usize = 12;
 /// Bytes of the GCM tag.
 pub const TAG_LEN: usize = 16;
+/// The salt of `HsmAes256Derived` that no blob carries: the sub-key of it serves
+/// key check values alone, so a blob under it would share their nonce.
+pub const RESERVED_SALT: [u8; 16] = *b"claviger/v1/chkv";
 const FIXED_LEN: usize = 40;
 
 wire_enum! {
@@ -84,6 +87,9 @@ pub enum BlobError {
     /// A suite number that this version doesn't know.
     #[error("unknown suite")]
     UnknownSuite,
+    /// The salt is [`RESERVED_SALT`].
+    #[error("reserved salt")]
+    ReservedSalt,
 }
 
 /// What a new blob's header says. Written first; the ciphertext goes behind it.
@@ -103,9 +109,12 @@ pub struct BlobHeader<'a> {
 
 impl BlobHeader<'_> {
     /// Everything before the commitment: what the commitment is derived over.
+    ///
+    /// # Panics
+    /// If the salt isn't as long as the suite says: such a blob could never be opened.
     #[must_use]
     pub fn prefix(&self) -> Vec<u8> {
-        debug_assert_eq!(self.salt.len(), self.suite.salt_len());
+        assert_eq!(self.salt.len(), self.suite.salt_len(), "a blob's salt is as long as its suite says");
         let mut out = Vec::with_capacity(self.suite.header_len());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[FORMAT, self.suite.number(), 0, 0]);
@@ -154,11 +163,15 @@ impl<'a> BlobRef<'a> {
         let (header, sealed) = bytes.split_at(suite.header_len());
         let (prefix, commitment) = header.split_at(header.len() - suite.commitment_len());
         let (before_nonce, nonce) = prefix.split_last_chunk::<NONCE_LEN>().ok_or(BlobError::Cut)?;
+        let salt = &before_nonce[FIXED_LEN..];
+        if salt == RESERVED_SALT {
+            return Err(BlobError::ReservedSalt);
+        }
         Ok(Self {
             suite,
             key_id: uuid_at(fixed, 8),
             version_id: uuid_at(fixed, 24),
-            salt: &before_nonce[FIXED_LEN..],
+            salt,
             nonce: *nonce,
             commitment,
             prefix,
@@ -233,6 +246,28 @@ mod tests {
             bad[at] ^= 0x80;
             assert_eq!(BlobRef::parse(&bad), Err(want), "byte {at}");
         }
+    }
+
+    #[test]
+    fn the_check_values_salt_is_refused() {
+        let mut blob = sample(Suite::HsmAes256Derived);
+        blob[FIXED_LEN..FIXED_LEN + 16].copy_from_slice(&RESERVED_SALT);
+        assert_eq!(BlobRef::parse(&blob), Err(BlobError::ReservedSalt));
+        blob[FIXED_LEN] ^= 1;
+        assert!(BlobRef::parse(&blob).is_ok());
+    }
+
+    #[test]
+    #[should_panic(expected = "as long as its suite says")]
+    fn a_salt_of_another_length_is_never_written() {
+        let header = BlobHeader {
+            suite: Suite::HsmAes256Derived,
+            key_id: Uuid::nil(),
+            version_id: Uuid::nil(),
+            salt: &[0; 15],
+            nonce: [0; NONCE_LEN],
+        };
+        let _ = header.prefix();
     }
 
     proptest! {

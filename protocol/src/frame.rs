@@ -12,7 +12,7 @@
 //! ```
 //! All integers are little-endian.
 
-use crate::limits::HEADER_LEN;
+use crate::{Code, limits::HEADER_LEN};
 
 /// The one protocol version there is.
 pub const VERSION: u8 = 1;
@@ -69,6 +69,24 @@ impl Header {
     #[must_use]
     pub fn reply(&self, status: u16, length: u32) -> Self {
         Self { length, version: VERSION, flags: 0, deadline_ms: 0, status, reserved: 0, ..*self }
+    }
+
+    /// What a request with this header is refused with before its opcode is looked
+    /// at: version, then flags, then the fields that are zero in requests. The
+    /// connection goes on; the body is skipped.
+    ///
+    /// # Errors
+    /// `UnsupportedVersion`, `UnsupportedFlag` or `Malformed`.
+    pub const fn check_request(&self) -> Result<(), Code> {
+        if self.version != VERSION {
+            Err(Code::UnsupportedVersion)
+        } else if self.flags != 0 {
+            Err(Code::UnsupportedFlag)
+        } else if self.status != 0 || self.reserved != 0 {
+            Err(Code::Malformed)
+        } else {
+            Ok(())
+        }
     }
 
     /// The header's bytes.
@@ -152,6 +170,18 @@ pub fn peek(buffer: &[u8], cap: u32) -> Result<Option<Header>, FrameError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn version_comes_before_flags_and_flags_before_zero_fields() {
+        let mut header = Header { reserved: 1, ..Header::request(2, 1, 0, 0) };
+        assert_eq!(header.check_request(), Err(Code::Malformed));
+        header.flags = flags::AUTHENTICATED;
+        assert_eq!(header.check_request(), Err(Code::UnsupportedFlag));
+        header.version = 2;
+        assert_eq!(header.check_request(), Err(Code::UnsupportedVersion));
+        assert_eq!(Header { status: 1, ..Header::request(2, 1, 0, 0) }.check_request(), Err(Code::Malformed));
+        assert_eq!(Header::request(0xffff, u64::MAX, u32::MAX, 0).check_request(), Ok(()));
+    }
 
     proptest! {
         #[test]

@@ -13,6 +13,7 @@ pub mod codec;
 pub mod context;
 pub mod frame;
 pub mod limits;
+mod list;
 pub mod names;
 pub mod ops;
 pub mod secret;

@@ -42,7 +42,15 @@ pub const MAX_DATA_KEY_LEN: u16 = 1024;
 pub const MAX_PING_LEN: usize = 4096;
 /// Bytes of the client's and the daemon's self-description in hello.
 pub const MAX_AGENT_LEN: usize = 64;
+/// Bytes of an access key's id.
+pub const MAX_ACCESS_KEY_LEN: usize = 64;
 /// Bytes of a proof in hello (HMAC-SHA-256 and HMAC-SM3 are 32).
 pub const MAX_PROOF_LEN: usize = 64;
+/// Shortest rotation period, in days.
+pub const MIN_ROTATION_DAYS: u16 = 7;
+/// Longest rotation period, in days.
+pub const MAX_ROTATION_DAYS: u16 = 730;
+/// Bytes of an SM2 user id.
+pub const MAX_SM2_USER_ID_LEN: usize = 255;
 /// Ciphertext blob: what its header, tag and largest suite add to the plaintext, in bytes.
 pub const MAX_BLOB_OVERHEAD: usize = 8 + 16 + 16 + 32 + 12 + 32 + 16;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use crate::limits::{MAX_DESCRIPTION_CHARS, MAX_NAME_LEN, MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS, MAX_TAGS};
+use crate::list;
 
 /// A name breaks its rule; the message says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +116,7 @@ checked_text! {
 
 checked_text! {
     /// Free text about a key: at most 255 Unicode characters, no control characters.
+    #[derive(Default)]
     Description, |text| {
         let fits = text.chars().count() <= MAX_DESCRIPTION_CHARS;
         if fits && !text.chars().any(char::is_control) { Ok(()) } else { Err(NameError::Description) }
@@ -124,12 +126,6 @@ checked_text! {
 impl Default for ProjectName {
     fn default() -> Self {
         Self("default".into())
-    }
-}
-
-impl Default for Description {
-    fn default() -> Self {
-        Self(String::new())
     }
 }
 
@@ -151,7 +147,7 @@ impl std::str::FromStr for KeyRef {
         if let Some(rest) = text.strip_prefix("alias/") {
             return if rest.is_empty() { Err(NameError::AliasPrefix) } else { Ok(Self::Alias(text.into())) };
         }
-        // Only the canonical form: one key has one spelling in logs and policies.
+        // Only the hyphenated form, in either case: replies, logs and policies have lower case.
         if text.len() != 36 {
             return Err(NameError::KeyRef);
         }
@@ -240,8 +236,7 @@ impl From<Tag> for (String, String) {
 }
 
 /// The tags of one resource: at most 20, each key once, in the order of their keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Tag>", into = "Vec<Tag>")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tags(Vec<Tag>);
 
 impl Tags {
@@ -259,6 +254,12 @@ impl TryFrom<Vec<Tag>> for Tags {
         tags.sort();
         let twice = tags.windows(2).any(|pair| pair[0].key == pair[1].key);
         if twice || tags.len() > MAX_TAGS { Err(NameError::Tags) } else { Ok(Self(tags)) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(list::bounded(deserializer, "tags", 0..=MAX_TAGS)?).map_err(de::Error::custom)
     }
 }
 

@@ -194,6 +194,11 @@ macro_rules! operations {
                 match self { $(Self::$name(body) => codec::encode(body),)+ }
             }
 
+            /// Appends the body of a request to `out`; see [`codec::encode_into`].
+            pub fn encode_into(&self, out: &mut Vec<u8>) -> Result<usize, EncodeError> {
+                match self { $(Self::$name(body) => codec::encode_into(body, out),)+ }
+            }
+
             /// Which operation it is.
             #[must_use]
             pub const fn opcode(&self) -> Opcode {
@@ -225,6 +230,11 @@ macro_rules! operations {
             /// Writes the body of a reply.
             pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
                 match self { $(Self::$name(body) => codec::encode(body),)+ }
+            }
+
+            /// Appends the body of a reply to `out`; see [`codec::encode_into`].
+            pub fn encode_into(&self, out: &mut Vec<u8>) -> Result<usize, EncodeError> {
+                match self { $(Self::$name(body) => codec::encode_into(body, out),)+ }
             }
 
             /// Which operation it answers.
