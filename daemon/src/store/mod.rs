@@ -1,14 +1,34 @@
 //! The store as the rest of the daemon sees it: an ordered map with versions,
 //! atomic batches and a watch, such as a distributed store could give too.
 //! No type of the database underneath crosses this interface.
+//!
+//! Two forms: [`SledStore`] on disk, [`MemoryStore`] for simulation; one suite of
+//! tests holds both to the same rules. [`Sealed`] authenticates the values of
+//! either. [`StateLock`] is the claim on the state directory that opening needs.
 
 use std::pin::Pin;
+
+mod gate;
+mod inbox;
+mod memory;
+mod open;
+mod rules;
+mod sealed;
+mod sled_open;
+mod sled_store;
+
+pub use memory::MemoryStore;
+pub use open::{OpenError, StateLock};
+pub use sealed::{Record, Sealed};
+pub use sled_store::SledStore;
 
 /// A future on the heap, for an interface with more than one form.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 
 /// Operations of one batch at most.
 pub const MAX_BATCH_OPS: usize = 100;
+/// Bytes of one key at most.
+pub const MAX_KEY_LEN: usize = 512;
 /// Bytes of one value at most: larger ones would become files that sled writes without a sync.
 pub const MAX_VALUE_LEN: usize = 16 * 1024;
 
@@ -20,6 +40,13 @@ pub struct Versioned {
     /// The value.
     pub value: Vec<u8>,
 }
+
+/// Keys in byte order with what is at each.
+pub type Listed = Vec<(Vec<u8>, Versioned)>;
+
+/// Hears of every commit: the keys that it wrote or removed. It runs on the
+/// committer, so it must be quick, and must not wait for the store.
+pub type Hook = Box<dyn Fn(&[Vec<u8>]) + Send + Sync>;
 
 /// What a key must be like for a batch to go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +70,8 @@ pub enum Change {
     Check,
 }
 
-/// One operation of a batch.
+/// One operation of a batch. Where a batch names a key more than once, every
+/// expectation is held against the state before the batch, and the last change counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
     /// Which key.
@@ -89,12 +117,13 @@ pub trait Store: Send + Sync {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Future<'_, Result<Vec<(Vec<u8>, Versioned)>, StoreError>>;
+    ) -> Future<'_, Result<Listed, StoreError>>;
 
-    /// Writes a batch whole or not at all; the answer is its revision.
+    /// Writes a batch whole or not at all; the answer is its revision. The batch is
+    /// on its way when this returns: dropping the future forgets the answer, not the commit.
     fn commit(&self, batch: Vec<Op>) -> Future<'_, Result<u64, StoreError>>;
 
     /// Calls `hook` with the keys of every commit, after it is on the disk and
     /// before its caller hears of it: caches invalidate here.
-    fn watch(&self, hook: Box<dyn Fn(&[Vec<u8>]) + Send + Sync>);
+    fn watch(&self, hook: Hook);
 }

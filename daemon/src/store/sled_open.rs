@@ -1,0 +1,276 @@
+//! Opens the sled database of a state directory, and brings one back that a kill
+//! during an earlier open has left unreadable.
+//!
+//! sled 0.34 rewrites its snapshot (`snap.*`, a derived index of the log) at each
+//! open; torn, it makes every later open fail with `Corruption`. The way back:
+//!
+//! 1. copy `store` to `store.aside.partial`, sync, rename to `store.aside`;
+//! 2. remove `store/snap.*`; 3. open: sled rebuilds the index from its log;
+//! 4. read every record; if all are sound, remove the copy: it holds wrapped key
+//!    material, which must not outlive a key's erasure. Else it stays and the
+//!    error names it.
+//!
+//! Killed at any point, the next open goes on where this one stopped: a partial
+//! copy is made anew, a whole one is never overwritten. A new database is made as
+//! `store.new` and renamed once it is whole and synced, so that `store` is never
+//! half created.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
+use super::sled_store::{REVISION_KEY, unwrap_value};
+
+/// An opened database.
+pub(super) struct Opened {
+    pub(super) db: sled::Db,
+    /// A handle of its own on the log file, to sync it.
+    pub(super) log: File,
+    /// The last revision given.
+    pub(super) revision: u64,
+}
+
+/// Why one attempt at opening failed.
+enum Trouble {
+    /// The files don't make sense: recovery may help.
+    Damage(String),
+    /// The system refused: recovery must not be tried.
+    Io(io::Error),
+}
+
+impl From<sled::Error> for Trouble {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(e)
+                if !matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+            {
+                Self::Io(e)
+            }
+            other => Self::Damage(other.to_string()),
+        }
+    }
+}
+
+/// Opens the database in `state_dir`, or makes it. Blocks on the disk.
+pub(super) fn open(state_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
+    let home = Home::new(state_dir);
+    home.create_if_new(cache_bytes)?;
+    let opened = match open_existing(&home.store, cache_bytes) {
+        Ok(opened) => opened,
+        Err(Trouble::Io(source)) => return Err(io_error("open the store in", &home.store)(source)),
+        Err(Trouble::Damage(reason)) => home.recover(cache_bytes, &reason)?,
+    };
+    home.discard_copy(&opened)?;
+    // sled may have written a snapshot and repaired the log while it opened.
+    sync_tree(&home.store)?;
+    Ok(opened)
+}
+
+/// Where things lie.
+struct Home {
+    state_dir: PathBuf,
+    store: PathBuf,
+    new: PathBuf,
+    aside: PathBuf,
+    partial: PathBuf,
+}
+
+impl Home {
+    fn new(state_dir: &Path) -> Self {
+        let named = |suffix: &str| state_dir.join(format!("{STORE_DIR}{suffix}"));
+        Self {
+            state_dir: state_dir.to_owned(),
+            store: named(""),
+            new: named(".new"),
+            aside: named(".aside"),
+            partial: named(".aside.partial"),
+        }
+    }
+
+    fn damaged(&self, reason: String) -> OpenError {
+        let advice = if self.aside.exists() {
+            format!("a copy from before the recovery is in {}", self.aside.display())
+        } else {
+            "restore it from a backup".to_owned()
+        };
+        OpenError::Damaged { dir: self.store.clone(), reason, advice }
+    }
+
+    fn create_if_new(&self, cache_bytes: u64) -> Result<(), OpenError> {
+        remove_tree(&self.new)?;
+        if self.store.exists() {
+            return Ok(());
+        }
+        if self.aside.exists() {
+            return Err(self.damaged("it is missing".into()));
+        }
+        make_dir(&self.new)?;
+        let create = || -> Result<(), Trouble> {
+            let db = contain(|| config(&self.new, cache_bytes).open())?;
+            contain(|| {
+                db.insert(REVISION_KEY, &0_u64.to_le_bytes())?;
+                db.flush()
+            })?;
+            contain(|| {
+                drop(db);
+                Ok(())
+            })
+        };
+        create().map_err(|trouble| match trouble {
+            Trouble::Io(source) => io_error("create the store in", &self.new)(source),
+            Trouble::Damage(reason) => self.damaged(reason),
+        })?;
+        sync_tree(&self.new)?;
+        fs::rename(&self.new, &self.store).map_err(io_error("name", &self.store))?;
+        sync_dir(&self.state_dir)
+    }
+
+    /// Steps 1 to 3.
+    fn recover(&self, cache_bytes: u64, reason: &str) -> Result<Opened, OpenError> {
+        tracing::warn!(store = %self.store.display(), reason, "the store doesn't open; rebuilding its index");
+        if !self.aside.exists() {
+            remove_tree(&self.partial)?;
+            copy_tree(&self.store, &self.partial)?;
+            fs::rename(&self.partial, &self.aside).map_err(io_error("name", &self.aside))?;
+            sync_dir(&self.state_dir)?;
+        }
+        remove_snapshots(&self.store)?;
+        open_existing(&self.store, cache_bytes).map_err(|trouble| match trouble {
+            Trouble::Io(source) => io_error("open the store in", &self.store)(source),
+            Trouble::Damage(reason) => self.damaged(reason),
+        })
+    }
+
+    /// Step 4, also for a copy that an earlier, killed recovery has left.
+    fn discard_copy(&self, opened: &Opened) -> Result<(), OpenError> {
+        remove_tree(&self.partial)?;
+        if !self.aside.exists() {
+            return Ok(());
+        }
+        let records = verify(opened).map_err(|reason| self.damaged(reason))?;
+        tracing::warn!(store = %self.store.display(), records, "the store is whole again; removing the copy");
+        remove_tree(&self.aside)?;
+        sync_dir(&self.state_dir)
+    }
+}
+
+fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
+    sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes)
+        // Its background flush isn't durable, only logs errors, and made recovery panic after power loss.
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput)
+}
+
+fn open_existing(dir: &Path, cache_bytes: u64) -> Result<Opened, Trouble> {
+    let db = contain(|| config(dir, cache_bytes).open())?;
+    let counter = contain(|| db.get(REVISION_KEY))?;
+    // Written when the store was made: without it, the log is gone or cut.
+    let counter = counter.ok_or_else(|| Trouble::Damage("its revision counter is missing".into()))?;
+    let bytes = <[u8; 8]>::try_from(&*counter)
+        .map_err(|_| Trouble::Damage("its revision counter is malformed".into()))?;
+    let log = File::options().read(true).write(true).open(dir.join("db")).map_err(Trouble::Io)?;
+    Ok(Opened { db, log, revision: u64::from_le_bytes(bytes) })
+}
+
+/// Runs a call of sled's; on damaged files it may panic inside.
+fn contain<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Trouble> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Trouble::Damage("the database panicked while it was read".into())),
+    }
+}
+
+/// Reads every record; gives their number.
+fn verify(opened: &Opened) -> Result<u64, String> {
+    let check = || -> Result<Result<u64, String>, sled::Error> {
+        let mut records = 0;
+        // `?` ends the iteration at the first error: a damaged tree repeats it for ever.
+        for item in opened.db.iter() {
+            let (key, value) = item?;
+            if &*key == REVISION_KEY {
+                continue;
+            }
+            match unwrap_value(&value) {
+                Some((revision, _)) if revision <= opened.revision => records += 1,
+                _ => return Ok(Err("a record has no sound revision".into())),
+            }
+        }
+        Ok(Ok(records))
+    };
+    match contain(check) {
+        Ok(verdict) => verdict,
+        Err(Trouble::Damage(reason)) => Err(reason),
+        Err(Trouble::Io(error)) => Err(error.to_string()),
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    DirBuilder::new().mode(0o700).create(dir).map_err(io_error("create", dir))
+}
+
+fn remove_tree(dir: &Path) -> Result<(), OpenError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<(PathBuf, bool)>, OpenError> {
+    let read = || -> io::Result<Vec<_>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            found.push((entry.path(), entry.file_type()?.is_dir()));
+        }
+        Ok(found)
+    };
+    read().map_err(io_error("read", dir))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<(), OpenError> {
+    make_dir(to)?;
+    for (path, is_dir) in entries(from)? {
+        let Some(name) = path.file_name() else { continue };
+        let target = to.join(name);
+        if is_dir {
+            copy_tree(&path, &target)?;
+        } else {
+            let copy = || File::open(fs::copy(&path, &target).map(|_| &target)?)?.sync_all();
+            copy().map_err(io_error("copy", &path))?;
+        }
+    }
+    sync_dir(to)
+}
+
+fn remove_snapshots(dir: &Path) -> Result<(), OpenError> {
+    for (path, is_dir) in entries(dir)? {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if !is_dir && name.starts_with("snap.") {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    sync_dir(dir)
+}
+
+/// Syncs every file and directory below `dir`, and `dir`.
+fn sync_tree(dir: &Path) -> Result<(), OpenError> {
+    for (path, is_dir) in entries(dir)? {
+        if is_dir {
+            sync_tree(&path)?;
+        } else {
+            // sled's own threads may remove an old snapshot meanwhile.
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("sync", &path)(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    sync_dir(dir)
+}

@@ -1,0 +1,336 @@
+//! The store on disk: one sled tree, one committer, one reader, each on a thread
+//! of its own. How the files are opened and mended is in `sled_open`.
+//!
+//! The committer takes every batch that waits, judges and applies them one after
+//! the other, makes them durable together (sled's `flush`, which only hands them
+//! to the kernel, then our `fdatasync`), calls the watchers, and answers. After
+//! an error of flush or sync nobody knows what is on the disk: the store is
+//! failed for ever, says so through [`SledStore::failed`], and the daemon must end.
+//!
+//! In the tree: `k` ‖ key → revision (u64 LE) ‖ value, and the revision counter
+//! under `r`, rewritten within each batch.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{oneshot, watch};
+
+use super::gate::{Gate, Scope};
+use super::inbox::Inbox;
+use super::open::{OpenError, StateLock, io_error};
+use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
+use super::sled_open::{self, Opened};
+use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
+use crate::edge::{Edge, Worker};
+
+/// Tree key of the revision counter.
+pub(super) const REVISION_KEY: &[u8] = b"r";
+const RECORD_TAG: u8 = b'k';
+
+type Answer = oneshot::Sender<Result<u64, StoreError>>;
+type SyncFn = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
+/// The store on disk.
+pub struct SledStore {
+    shared: Arc<Shared>,
+    commits: Inbox<Commit>,
+    reads: Worker,
+}
+
+struct Shared {
+    gate: Gate<sled::Db>,
+    log: File,
+    sync: SyncFn,
+    /// Last revision given; only the committer changes it.
+    revision: AtomicU64,
+    watchers: Watchers,
+    failure: watch::Sender<Option<String>>,
+    /// Keeps other daemons out for as long as anything here may write.
+    _lock: Arc<StateLock>,
+}
+
+impl SledStore {
+    /// Opens the store in a locked state directory, or makes it; mends what a kill
+    /// during an earlier open left. Blocks on the disk: call it on a worker.
+    /// `cache_bytes` bounds sled's page cache, `queue` the commits, and the reads,
+    /// that may wait.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what to do.
+    pub fn open(
+        state: &Arc<StateLock>,
+        cache_bytes: u64,
+        queue: usize,
+        edge: &Edge,
+    ) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(state, cache_bytes, queue, edge, Box::new(File::sync_data))
+    }
+
+    /// `sync` makes the log durable; tests give one that fails.
+    fn open_with(
+        state: &Arc<StateLock>,
+        cache_bytes: u64,
+        queue: usize,
+        edge: &Edge,
+        sync: SyncFn,
+    ) -> Result<Arc<Self>, OpenError> {
+        let start = |name: &str| {
+            edge.workers.start(name, queue).map_err(io_error("start a thread for the store in", state.dir()))
+        };
+        let (committer, reads) = (start("store-commit")?, start("store-read")?);
+        let Opened { db, log, revision } = sled_open::open(state.dir(), cache_bytes)?;
+        let shared = Arc::new(Shared {
+            gate: Gate::new(db),
+            log,
+            sync,
+            revision: AtomicU64::new(revision),
+            watchers: Watchers::default(),
+            failure: watch::Sender::new(None),
+            _lock: Arc::clone(state),
+        });
+        let serving = Arc::clone(&shared);
+        let commits = Inbox::new(committer, queue, MAX_WAITING_BYTES, move |group| serving.serve(group));
+        Ok(Arc::new(Self { shared, commits, reads }))
+    }
+
+    /// Says, once, why no commit will ever succeed again. The daemon must end then:
+    /// after a failed sync, what the kernel still shows may not be on the disk.
+    #[must_use]
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.shared.failure.subscribe()
+    }
+
+    /// Finishes the commits that wait, makes all durable and gives the database
+    /// back; later calls are refused.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] where the last sync fails, or the store had failed before.
+    #[must_use = "only the answer says that all is on the disk"]
+    pub fn close(&self) -> Future<'_, Result<(), StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        self.commits.after(move || {
+            let _ = answer.send(shared.close());
+        });
+        Box::pin(rules::answer(answered))
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Future<'_, Result<T, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let queued = self.reads.submit(move || {
+            let _ = answer.send(shared.contain(|| read(&shared)));
+        });
+        Box::pin(async move {
+            queued.map_err(|_| StoreError::Busy)?;
+            rules::answer(answered).await
+        })
+    }
+}
+
+impl Store for SledStore {
+    fn get(&self, key: &[u8]) -> Future<'_, Result<Option<Versioned>, StoreError>> {
+        let key = key.to_vec();
+        self.read(move |shared| shared.gate.read(Scope::Key(&key), |db| get(db, &key)))
+    }
+
+    fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Future<'_, Result<Listed, StoreError>> {
+        let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
+        self.read(move |shared| {
+            shared.gate.read(Scope::Prefix(&prefix), |db| list(db, &prefix, after.as_deref(), limit))
+        })
+    }
+
+    fn commit(&self, batch: Vec<Op>) -> Future<'_, Result<u64, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        let queued = rules::measure(&batch).and_then(|bytes| {
+            self.commits.push(Commit { batch, answer }, bytes).map_err(|_| StoreError::Busy)
+        });
+        Box::pin(async move {
+            queued?;
+            rules::answer(answered).await
+        })
+    }
+
+    fn watch(&self, hook: Hook) {
+        self.shared.watchers.add(hook);
+    }
+}
+
+impl Shared {
+    /// Runs what may panic (sled, on damaged files; a watcher) and latches the
+    /// failure where it did, or where the database failed.
+    fn contain<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let result = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|_| Err(StoreError::Failed("a panic inside the store".into())));
+        if let Err(StoreError::Failed(reason)) = &result {
+            self.fail(reason);
+        }
+        result
+    }
+
+    fn fail(&self, reason: &str) {
+        if !self.gate.fail(reason) {
+            return;
+        }
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                tracing::error!(reason, "the store failed; no change is accepted any more");
+                *failure = Some(reason.to_owned());
+            }
+            first
+        });
+    }
+
+    fn serve(&self, group: Vec<Commit>) {
+        // Answers that a panic leaves unsent fail their callers: the senders are dropped.
+        let _ = self.contain(|| self.commit_group(group));
+    }
+
+    fn commit_group(&self, group: Vec<Commit>) -> Result<(), StoreError> {
+        let (batches, answers): (Vec<_>, Vec<Answer>) =
+            group.into_iter().map(|commit| (commit.batch, commit.answer)).unzip();
+        match self.contain(|| self.write(&batches)) {
+            Err(failed) => {
+                for answer in answers {
+                    let _ = answer.send(Err(failed.clone()));
+                }
+                Err(failed)
+            }
+            Ok(results) => {
+                self.gate.settle();
+                for (batch, _) in batches.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+                    self.watchers.call(&rules::changed_keys(batch));
+                }
+                // A caller that went away doesn't undo its commit.
+                for (answer, result) in answers.into_iter().zip(results) {
+                    let _ = answer.send(result);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Judges and applies each batch in turn, then makes all of them durable. Also
+    /// a refusal is only told after the sync: it may rest on a batch before it.
+    fn write(&self, batches: &[Vec<Op>]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
+        let results = self.gate.write(|db, touch| {
+            let mut results = Vec::with_capacity(batches.len());
+            for batch in batches {
+                match self.apply(db, batch, touch) {
+                    Err(StoreError::Failed(reason)) => return Err(StoreError::Failed(reason)),
+                    result => results.push(result),
+                }
+            }
+            Ok(results)
+        })?;
+        if results.iter().any(Result::is_ok) {
+            self.make_durable()?;
+        }
+        Ok(results)
+    }
+
+    fn apply(&self, db: &sled::Db, batch: &[Op], touch: &mut dyn FnMut(Vec<u8>)) -> Result<u64, StoreError> {
+        rules::judge(batch, |key| Ok(get(db, key)?.map(|record| record.revision)))?;
+        let revision = self.revision.load(Ordering::Relaxed) + 1;
+        let mut writes = sled::Batch::default();
+        writes.insert(REVISION_KEY, &revision.to_le_bytes());
+        for op in batch {
+            match &op.change {
+                Change::Put(value) => writes.insert(tree_key(&op.key), wrap_value(revision, value)),
+                Change::Delete => writes.remove(tree_key(&op.key)),
+                Change::Check => continue,
+            }
+            touch(op.key.clone());
+        }
+        db.apply_batch(writes).map_err(failed)?;
+        self.revision.store(revision, Ordering::Relaxed);
+        Ok(revision)
+    }
+
+    fn make_durable(&self) -> Result<(), StoreError> {
+        let Some(db) = self.gate.database() else { return Ok(()) };
+        db.flush().map_err(failed)?;
+        (self.sync)(&self.log).map_err(|error| StoreError::Failed(format!("sync: {error}")))
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let result = match self.failure.borrow().clone() {
+            Some(reason) => Err(StoreError::Failed(reason)),
+            None => self.contain(|| self.make_durable()),
+        };
+        let database = self.gate.close();
+        // Dropping the last handle flushes once more, and may panic on damaged files.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        result
+    }
+}
+
+fn get(db: &sled::Db, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+    match db.get(tree_key(key)).map_err(failed)? {
+        Some(value) => versioned(key, &value).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn list(db: &sled::Db, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Listed, StoreError> {
+    let prefix_key = tree_key(prefix);
+    let start = match after {
+        // The smallest key greater than `after`.
+        Some(after) if after >= prefix => [&tree_key(after)[..], &[0]].concat(),
+        _ => prefix_key.clone(),
+    };
+    let mut found = Vec::new();
+    for item in db.range(start..).take(limit) {
+        // `?` ends the iteration at the first error: a damaged tree repeats it for ever.
+        let (key, value) = item.map_err(failed)?;
+        if !key.starts_with(&prefix_key) {
+            break;
+        }
+        let key = key.get(1..).unwrap_or_default().to_vec();
+        let record = versioned(&key, &value)?;
+        found.push((key, record));
+    }
+    Ok(found)
+}
+
+fn tree_key(key: &[u8]) -> Vec<u8> {
+    [&[RECORD_TAG], key].concat()
+}
+
+fn wrap_value(revision: u64, value: &[u8]) -> Vec<u8> {
+    [&revision.to_le_bytes()[..], value].concat()
+}
+
+/// Revision and value of what the tree holds; `None` where it is too short.
+pub(super) fn unwrap_value(stored: &[u8]) -> Option<(u64, &[u8])> {
+    let (revision, value) = stored.split_first_chunk()?;
+    Some((u64::from_le_bytes(*revision), value))
+}
+
+fn versioned(key: &[u8], stored: &[u8]) -> Result<Versioned, StoreError> {
+    let (revision, value) =
+        unwrap_value(stored).ok_or_else(|| StoreError::Damaged(key.escape_ascii().to_string()))?;
+    Ok(Versioned { revision, value: value.to_vec() })
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn failed(error: sled::Error) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+#[cfg(test)]
+#[path = "sled_tests.rs"]
+mod tests;
