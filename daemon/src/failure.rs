@@ -43,10 +43,13 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Busy => Self::new(Code::Busy, "the store's queue is full; try again"),
             StoreError::Conflict { .. } => Self::new(Code::Busy, "another change came first; try again"),
-            StoreError::TooLarge => {
-                Self::new(Code::InvalidArgument, "the change is too large for one record; use fewer or shorter values")
+            StoreError::TooLarge => Self::new(
+                Code::InvalidArgument,
+                "the change is too large for one record; use fewer or shorter values",
+            ),
+            StoreError::Failed(_) => {
+                Self::new(Code::StoreUnavailable, "the store failed; see the daemon's log")
             }
-            StoreError::Failed(_) => Self::new(Code::StoreUnavailable, "the store failed; see the daemon's log"),
             StoreError::Damaged(_) => {
                 Self::new(Code::StoreUnavailable, "a record is damaged; see the daemon's log")
             }
@@ -60,7 +63,9 @@ impl From<HsmError> for Failure {
             HsmError::AuthenticationFailed => Self::ciphertext(),
             HsmError::Busy => Self::new(Code::Busy, "the HSM's queue is full; try again"),
             HsmError::Unsupported(why) => Self::new(Code::UnsupportedByHsm, why),
-            HsmError::ObjectGone => Self::new(Code::HsmUnavailable, "the HSM lost the key's session object; try again"),
+            HsmError::ObjectGone => {
+                Self::new(Code::HsmUnavailable, "the HSM lost the key's session object; try again")
+            }
             HsmError::NoSuchRoot(generation) => Self::new(
                 Code::HsmUnavailable,
                 format!("no HSM holds root generation {generation}, which wraps this key"),
@@ -78,11 +83,7 @@ impl From<HsmError> for Failure {
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
-        let code = match error {
-            DecodeError::Malformed(_) | DecodeError::Leftover(_) => Code::Malformed,
-            DecodeError::Invalid(_) => Code::InvalidArgument,
-        };
-        Self::new(code, error.to_string())
+        Self::new(error.code(), error.to_string())
     }
 }
 

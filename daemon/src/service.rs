@@ -17,6 +17,7 @@ use claviger_protocol::{Code, Header, KeyRef, Opcode, Reply, Request, Resource, 
 
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Closed, Event, Recorded, Trail};
+use crate::backend::hsm::pool::Pool;
 use crate::config::Limits;
 use crate::edge::Edge;
 use crate::failure::Failure;
@@ -24,7 +25,6 @@ use crate::identity::Caller;
 use crate::keyring::{KeyEntry, Keyring};
 use crate::ops;
 use crate::policy;
-use crate::backend::hsm::pool::Pool;
 
 /// A request off the wire: its header, and its body decoded or the reason why not.
 pub struct Frame {
@@ -223,7 +223,8 @@ impl Service {
     ) -> (Vec<BatchResult>, Closed) {
         let mut all = Closed::default();
         let mut results = Vec::with_capacity(items.len());
-        let mut room = (self.limits.max_body as usize).saturating_sub(8 + items.len() * BATCH_RESULT_OVERHEAD);
+        let mut room =
+            (self.limits.max_body as usize).saturating_sub(8 + items.len() * BATCH_RESULT_OVERHEAD);
         let mut slice = self.edge.clock.elapsed();
         for item in items {
             let result = match Self::decode_item(&item) {
@@ -275,7 +276,10 @@ impl Service {
         }
         match self.log.record(&events) {
             Ok(recorded) => {
-                self.outbox_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).append(&mut outbox);
+                self.outbox_done
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .append(&mut outbox);
                 for (header, result) in answers {
                     write_reply(&recorded, &header, result, out);
                 }
@@ -296,7 +300,8 @@ impl Service {
     fn decode_item(item: &BatchItem) -> Result<Request, Failure> {
         let opcode = Opcode::from_number(item.opcode).ok_or(Code::UnknownOpcode)?;
         if !opcode.row().batchable {
-            let text = format!("{} can't be part of a batch; send it in a frame of its own", opcode.row().name);
+            let text =
+                format!("{} can't be part of a batch; send it in a frame of its own", opcode.row().name);
             return Err(Failure::new(Code::InvalidArgument, text));
         }
         Request::decode(opcode, item.body.expose()).map_err(Failure::from)
@@ -328,7 +333,12 @@ impl Service {
     }
 
     /// Looks up every key that the request names, by id, alias or blob.
-    async fn resolve(&self, caller: &Arc<Caller>, request: Request, trail: &mut Trail) -> Result<Resolved, Failure> {
+    async fn resolve(
+        &self,
+        caller: &Arc<Caller>,
+        request: Request,
+        trail: &mut Trail,
+    ) -> Result<Resolved, Failure> {
         let mut targets = Vec::new();
         for resource in request.resources() {
             let target = match resource {
@@ -369,7 +379,10 @@ impl Service {
                 return std::task::Poll::Ready(result);
             }
             timer.as_mut().poll(cx).map(|()| {
-                Err(Failure::new(Code::DeadlineExceeded, "the deadline passed; the call may or may not have taken effect"))
+                Err(Failure::new(
+                    Code::DeadlineExceeded,
+                    "the deadline passed; the call may or may not have taken effect",
+                ))
             })
         })
         .await
@@ -414,7 +427,12 @@ fn error_body(failure: &Failure) -> SecretBytes {
 }
 
 /// Writes an answer; the proof says that its event is recorded.
-fn write_reply(_recorded: &Recorded, header: &Header, result: Result<SecretBytes, Failure>, out: &mut Vec<u8>) {
+fn write_reply(
+    _recorded: &Recorded,
+    header: &Header,
+    result: Result<SecretBytes, Failure>,
+    out: &mut Vec<u8>,
+) {
     match result {
         Ok(body) => put_frame(header, Code::Ok, body.expose(), out),
         Err(failure) => write_refusal(header, &failure, out),

@@ -113,7 +113,9 @@ pub fn open_material(
     sealed
         .split_first_chunk::<NONCE_LEN>()
         .and_then(|(nonce, sealed)| open_gcm(&key, *nonce, &material_aad(key_id, version_id, spec), sealed))
-        .ok_or_else(|| Failure::new(Code::Internal, "the key's sealed material doesn't open; see the daemon's log"))
+        .ok_or_else(|| {
+            Failure::new(Code::Internal, "the key's sealed material doesn't open; see the daemon's log")
+        })
 }
 
 /// First 8 bytes of HMAC-SHA-256(key, label): says whether it is the same key, and nothing else.

@@ -6,8 +6,8 @@
 //! What stands in brackets is retried while the HSM isn't there; until then only
 //! ping and status are answered.
 
-mod upkeep;
 mod unlock;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +21,7 @@ use crate::edge::{Edge, Tasks};
 use crate::identity::EndpointKind;
 use crate::server::{BindError, Listener, Server};
 use crate::service::Service;
-use crate::store::open::{OpenError, StateLock};
-use crate::store::sled_store::SledStore;
+use crate::store::{OpenError, SledStore, StateLock};
 
 /// Why the daemon didn't start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +62,10 @@ pub async fn run(
     serving: impl FnOnce() + Send + 'static,
 ) -> Result<(), DaemonError> {
     let config = Arc::new(config);
-    let _lock = StateLock::take(&config.state_dir)?;
+    let state = StateLock::acquire(&config.state_dir)?;
     let log = open_log(&config, &edge)?;
     let limits = &config.limits;
-    let store_dir = config.state_dir.join("store");
-    let store = SledStore::open(&store_dir, limits.store_cache_bytes, limits.store_queue, &edge)?;
+    let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge)?;
     let members = config.hsm.iter().map(|m| (m.name.clone(), m.profile.name.clone(), m.profile.hardware));
     let pool = Pool::new(members, edge.clock.now());
     let service = Arc::new(Service::new(edge.clone(), limits.clone(), Arc::clone(&log), pool));
@@ -88,7 +86,7 @@ pub async fn run(
         opener,
     };
     background.spawn(upkeep::sync_log(Arc::clone(&service), halt.clone()));
-    let failed = background.spawn(upkeep::watch_store(Arc::clone(&store), edge.clock.clone(), halt.clone()));
+    let mut failure = store.failed();
     let sweeping = background.spawn(upkeep::sweep(Arc::clone(&service), halt.clone()));
 
     let ended = tokio::select! {
@@ -99,7 +97,7 @@ pub async fn run(
             Ok(())
         } => ended,
         () = stop.cancelled() => Ok(()),
-        failure = failed => Err(DaemonError::StoreFailed(failure.ok().flatten().unwrap_or_default())),
+        reason = upkeep::store_failure(&mut failure) => Err(DaemonError::StoreFailed(reason)),
     };
     service.stop();
     stop.cancel();
@@ -111,7 +109,8 @@ pub async fn run(
     let _ = sweeping.await;
     let _ = log.sync().await;
     background.finished().await;
-    ended.and(drained)
+    let closed = store.close().await.map_err(|error| DaemonError::StoreFailed(error.to_string()));
+    ended.and(drained).and(closed)
 }
 
 fn open_log(config: &Config, edge: &Edge) -> Result<Arc<AuditLog>, DaemonError> {

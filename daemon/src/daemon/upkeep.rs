@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Clock;
 use crate::service::Service;
-use crate::store::sled_store::SledStore;
 
 /// How long a written audit event may wait for the disk.
 const SYNC_AFTER: Duration = Duration::from_millis(5);
-/// How often the store's health is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often settled outbox entries are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Sweeps between two purges of old client tokens.
@@ -37,14 +35,13 @@ pub(super) async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
     }
 }
 
-/// Ends, with the reason, when the store can't be trusted any more; with none when halted.
-pub(super) async fn watch_store(store: Arc<SledStore>, clock: Clock, halt: CancellationToken) -> Option<String> {
-    while pause(&clock, LOOK_EVERY, &halt).await {
-        if let Some(reason) = store.failed() {
-            return Some(reason);
-        }
+/// Waits for the day that the store can't be trusted any more, and says why.
+pub(super) async fn store_failure(failure: &mut watch::Receiver<Option<String>>) -> String {
+    match failure.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or_default(),
+        // The store is gone without having failed: nobody will ever say.
+        Err(_) => std::future::pending().await,
     }
-    None
 }
 
 /// Removes outbox entries whose events are in the log, writes those whose call

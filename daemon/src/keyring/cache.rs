@@ -74,9 +74,11 @@ mod tests {
     fn many_ask_one_loads() {
         let cache = cache(10);
         let (send, receive) = oneshot::channel::<String>();
-        let mut first = Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>(receive.await.unwrap()) }));
+        let mut first =
+            Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>(receive.await.unwrap()) }));
         assert!((&mut first).now_or_never().is_none());
-        let mut second = Box::pin(cache.get_or_load(&1, async { unreachable!() as Result<String, Infallible> }));
+        let mut second =
+            Box::pin(cache.get_or_load(&1, async { unreachable!() as Result<String, Infallible> }));
         assert!((&mut second).now_or_never().is_none());
         send.send("v".into()).unwrap();
         assert_eq!(*first.now_or_never().unwrap().unwrap(), "v");
@@ -98,7 +100,8 @@ mod tests {
     fn what_is_forgotten_while_loading_is_not_cached() {
         let cache = cache(10);
         let (send, receive) = oneshot::channel::<String>();
-        let mut first = Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>(receive.await.unwrap()) }));
+        let mut first =
+            Box::pin(cache.get_or_load(&1, async { Ok::<_, Infallible>(receive.await.unwrap()) }));
         assert!((&mut first).now_or_never().is_none());
         cache.forget(&1);
         send.send("stale".into()).unwrap();

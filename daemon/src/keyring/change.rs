@@ -45,7 +45,12 @@ impl Keyring {
     }
 
     /// Writes a key's new record and the call's event in one batch.
-    async fn commit_key(&self, current: &KeyEntry, changed: &KeyRecord, trail: &mut Trail) -> Result<(), StoreError> {
+    async fn commit_key(
+        &self,
+        current: &KeyEntry,
+        changed: &KeyRecord,
+        trail: &mut Trail,
+    ) -> Result<(), StoreError> {
         let key_path = path::key(changed.key_id);
         let mut ops = vec![Op {
             change: Change::Put(self.store.put(&key_path, changed)?),
@@ -57,7 +62,7 @@ impl Keyring {
             let change = Change::Put(self.store.put(&outbox_path, &OutboxRecord { event })?);
             ops.push(Op { key: outbox_path, expect: Expect::Any, change });
         }
-        self.store.commit(ops).await?;
+        self.commit(ops).await?;
         trail.in_outbox();
         Ok(())
     }

@@ -94,7 +94,7 @@ impl Keyring {
             expect: token_expected,
         });
         ops.push(Op { key: intent.clone(), expect: Expect::Any, change: Change::Delete });
-        match self.store.commit(ops).await {
+        match self.commit(ops).await {
             Ok(_) => {
                 trail.in_outbox();
                 self.counts.add(KeyState::Enabled, new.spec);
@@ -118,7 +118,10 @@ impl Keyring {
             return Err(Failure::new(Code::InvalidArgument, text));
         }
         if new.project != ProjectName::default() {
-            return Err(Failure::new(Code::NotFound, "no such project; only `default` exists in this version"));
+            return Err(Failure::new(
+                Code::NotFound,
+                "no such project; only `default` exists in this version",
+            ));
         }
         if new.protection == Protection::Software {
             return Ok(());
@@ -159,14 +162,14 @@ impl Keyring {
         let intent = path::intent(trail.event_id());
         let event = trail.snapshot(Code::Ok).ok_or(Code::Internal)?;
         let change = Change::Put(self.store.put(&intent, &IntentRecord { event })?);
-        self.store.commit(vec![Op { key: intent.clone(), expect: Expect::Absent, change }]).await?;
+        self.commit(vec![Op { key: intent.clone(), expect: Expect::Absent, change }]).await?;
         Ok(intent)
     }
 
     /// The call itself reports the failure; a crash before this leaves the intent to recovery.
     async fn drop_intent(&self, intent: Vec<u8>) {
         let op = Op { key: intent, expect: Expect::Any, change: Change::Delete };
-        if let Err(error) = self.store.commit(vec![op]).await {
+        if let Err(error) = self.commit(vec![op]).await {
             tracing::warn!(%error, "an intent could not be removed; the next start closes it");
         }
     }
@@ -258,7 +261,11 @@ impl Keyring {
     }
 
     /// Removes client tokens that no longer stand for anything; at most `limit` are looked at.
-    pub async fn purge_client_tokens(&self, after: Option<&[u8]>, limit: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn purge_client_tokens(
+        &self,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let page = self.store.list::<ClientTokenRecord>(path::CLIENT_TOKENS, after, limit).await?;
         let last = (page.len() == limit).then(|| page.last().map(|(key, _, _)| key.clone())).flatten();
         let now = self.edge.clock.now();
@@ -268,7 +275,7 @@ impl Keyring {
         };
         let ops: Vec<_> = page.into_iter().filter_map(expired).collect();
         if !ops.is_empty() {
-            self.store.commit(ops).await?;
+            self.commit(ops).await?;
         }
         Ok(last)
     }

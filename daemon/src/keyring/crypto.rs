@@ -157,7 +157,11 @@ impl Keyring {
 
     /// Runs a command in place if the lane is free, else queues it. A call that
     /// waited answers only if its key may still be used.
-    async fn bytes_from_lane(&self, command: Command, grant: Option<&Grant>) -> Result<SecretBytes, LaneError> {
+    async fn bytes_from_lane(
+        &self,
+        command: Command,
+        grant: Option<&Grant>,
+    ) -> Result<SecretBytes, LaneError> {
         let answer = match self.lane().try_run(&command) {
             Some(answer) => answer,
             None => {

@@ -23,7 +23,12 @@ impl Grant {
 
 impl Keyring {
     /// Checks that `key`, which the admitted call resolved to, may be used for `usage`.
-    pub async fn grant(&self, _admitted: &Admitted, key: &KeyEntry, usage: KeyUsage) -> Result<Grant, Failure> {
+    pub async fn grant(
+        &self,
+        _admitted: &Admitted,
+        key: &KeyEntry,
+        usage: KeyUsage,
+    ) -> Result<Grant, Failure> {
         // The record as it is now: it may have changed while the call waited.
         let current = self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?;
         check(&current, usage)?;

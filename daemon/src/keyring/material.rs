@@ -118,7 +118,11 @@ fn find(record: &VersionRecord, kind: u8) -> Result<&Location, Failure> {
 
 impl Keyring {
     /// A version's material, unwrapped or opened at its first use.
-    pub(super) async fn material(&self, key: &KeyEntry, version: &VersionEntry) -> Result<Arc<Material>, Failure> {
+    pub(super) async fn material(
+        &self,
+        key: &KeyEntry,
+        version: &VersionEntry,
+    ) -> Result<Arc<Material>, Failure> {
         let version_id = version.record.version_id;
         if let Some(material) = self.materials.get(&version_id) {
             return Ok(material);

@@ -19,7 +19,8 @@ mod uses;
 
 use std::sync::Arc;
 
-use claviger_protocol::KeyRef;
+use aws_lc_rs::hmac;
+use claviger_protocol::{EncryptionContext, KeyRef};
 use uuid::Uuid;
 
 use crate::backend::hsm::domain::Domain;
@@ -28,8 +29,7 @@ use crate::backend::hsm::member::Member;
 use crate::config::Limits;
 use crate::edge::{Edge, HashKey};
 use crate::failure::Failure;
-use crate::store::sealed::Sealed;
-use crate::store::{Store, StoreError};
+use crate::store::{Op, Record, Sealed, Store, StoreError};
 
 use cache::LoadingCache;
 use list::Counts;
@@ -67,6 +67,7 @@ pub struct Keyring {
     materials: LoadingCache<Uuid, Material>,
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     counts: Counts,
+    context_key: hmac::Key,
 }
 
 /// Caches of records, which the store's watch invalidates.
@@ -123,6 +124,7 @@ impl Keyring {
             materials: LoadingCache::new(limits.hsm_objects, hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, hash),
             counts: Counts::default(),
+            context_key: hmac::Key::new(hmac::HMAC_SHA256, domain.keys.audit()),
             edge,
             domain,
             member,
@@ -144,8 +146,22 @@ impl Keyring {
         &self.member
     }
 
+    /// What the audit shows of an encryption context: the same for the same context
+    /// of this domain, and nothing to anybody who hasn't the domain's key.
+    #[must_use]
+    pub fn context_hash(&self, context: &EncryptionContext) -> [u8; 16] {
+        let tag = hmac::sign(&self.context_key, context.as_bytes());
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&tag.as_ref()[..16]);
+        hash
+    }
+
     fn lane(&self) -> &Arc<Lane> {
         &self.member.serve
+    }
+
+    async fn commit(&self, batch: Vec<Op>) -> Result<u64, StoreError> {
+        self.store.store().commit(batch).await
     }
 
     /// Finds a key by id or alias; `None` if there is no such key.
@@ -187,7 +203,7 @@ impl Keyring {
         Ok(found(self.caches.aliases.get_or_load(&alias, load).await)?.map(|id| *id))
     }
 
-    async fn load<T: crate::store::sealed::Record>(&self, path: Vec<u8>) -> Result<Entry<T>, Absent> {
+    async fn load<T: Record>(&self, path: Vec<u8>) -> Result<Entry<T>, Absent> {
         match self.store.get::<T>(&path).await {
             Ok(Some((revision, record))) => Ok(Entry { revision, record }),
             Ok(None) => Err(Absent::NotThere),

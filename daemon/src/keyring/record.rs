@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::audit::Event;
 use crate::edge::Timestamp;
-use crate::store::sealed::Record;
+use crate::store::Record;
 
 /// Metadata of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,10 @@ impl Keyring {
                 ..record.event.clone()
             };
             let events: Vec<_> = open.iter().map(|(_, _, record)| interrupted(record)).collect();
-            tracing::warn!(count = events.len(), "calls that a former run left open were closed; nothing of them is kept");
+            tracing::warn!(
+                count = events.len(),
+                "calls that a former run left open were closed; nothing of them is kept"
+            );
             self.record_and_delete(log, &events, open.into_iter().map(|(key, _, _)| key).collect()).await?;
         }
         while self.drain_outbox(log, |_| true).await? {}
@@ -35,7 +38,11 @@ impl Keyring {
 
     /// Writes outbox events that `due` says to the log, and removes them; says
     /// whether there may be more.
-    pub async fn drain_outbox(&self, log: &Arc<AuditLog>, due: impl Fn(&Event) -> bool) -> Result<bool, Failure> {
+    pub async fn drain_outbox(
+        &self,
+        log: &Arc<AuditLog>,
+        due: impl Fn(&Event) -> bool,
+    ) -> Result<bool, Failure> {
         let page = self.store.list::<OutboxRecord>(path::OUTBOX, None, MAX_BATCH_OPS).await?;
         let full = page.len() == MAX_BATCH_OPS;
         let (keys, events): (Vec<_>, Vec<_>) = page
@@ -56,7 +63,12 @@ impl Keyring {
         Ok(())
     }
 
-    async fn record_and_delete(&self, log: &Arc<AuditLog>, events: &[Event], keys: Vec<Vec<u8>>) -> Result<(), Failure> {
+    async fn record_and_delete(
+        &self,
+        log: &Arc<AuditLog>,
+        events: &[Event],
+        keys: Vec<Vec<u8>>,
+    ) -> Result<(), Failure> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -67,7 +79,7 @@ impl Keyring {
 
     async fn delete(&self, keys: Vec<Vec<u8>>) -> Result<(), Failure> {
         let delete = |key| Op { key, expect: Expect::Any, change: Change::Delete };
-        self.store.commit(keys.into_iter().map(delete).collect()).await?;
+        self.commit(keys.into_iter().map(delete).collect()).await?;
         Ok(())
     }
 }

@@ -62,7 +62,7 @@ impl Keyring {
         let path = path::version(key_id, version_id);
         let change = Change::Put(self.store.put(&path, &record)?);
         let op = Op { key: path, expect: Expect::Revision(current.revision), change };
-        match self.store.commit(vec![op]).await {
+        match self.commit(vec![op]).await {
             Ok(_) => {
                 key.uses.add(BLOCK);
                 Ok(())

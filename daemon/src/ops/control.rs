@@ -1,22 +1,16 @@
 //! The connection and the daemon themselves.
 
-use claviger_protocol::Code;
 use claviger_protocol::body::{KeyCount, PingReply, PingRequest, StatusReply};
-use claviger_protocol::limits::MAX_PING_LEN;
 use claviger_protocol::values::ServiceState;
 use uuid::Uuid;
 
-use crate::failure::Failure;
 use crate::service::Service;
 
 /// The daemon's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub(super) fn ping(body: &PingRequest) -> Result<PingReply, Failure> {
-    if body.payload.0.len() > MAX_PING_LEN {
-        return Err(Failure::new(Code::InvalidArgument, format!("a ping carries at most {MAX_PING_LEN} bytes")));
-    }
-    Ok(PingReply { version: VERSION.into(), payload: body.payload.clone() })
+pub(super) fn ping(body: &PingRequest) -> PingReply {
+    PingReply { version: VERSION.into(), payload: body.payload.clone() }
 }
 
 pub(super) fn status(service: &Service) -> StatusReply {
@@ -41,7 +35,8 @@ pub(super) fn status(service: &Service) -> StatusReply {
     let mut warnings = Vec::new();
     if domain.recovery_recipients == 0 {
         warnings.push(
-            "the root generation has no recovery recipient: if every HSM is lost, every key is lost".to_owned(),
+            "the root generation has no recovery recipient: if every HSM is lost, every key is lost"
+                .to_owned(),
         );
     }
     if !keyring.member().hardware {

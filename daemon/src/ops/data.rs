@@ -5,7 +5,6 @@ use claviger_protocol::body::{
     GenerateDataKeyReply, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, GetRandomReply,
     GetRandomRequest, ReEncryptReply, ReEncryptRequest,
 };
-use claviger_protocol::limits::MAX_RANDOM_LEN;
 use claviger_protocol::secret::Bytes;
 use claviger_protocol::{
     BlobRef, Code, DataKeySize, EncryptionContext, KeyRef, KeyUsage, SecretBytes, blob::TAG_LEN,
@@ -45,14 +44,7 @@ pub(super) async fn decrypt(
     trail: &mut Trail,
 ) -> Result<DecryptReply, Failure> {
     note_context(service, &body.context, trail)?;
-    let opened = open_blob(
-        service,
-        call,
-        body.key.as_ref(),
-        &body.ciphertext_blob.0,
-        &body.context,
-    )
-    .await?;
+    let opened = open_blob(service, call, body.key.as_ref(), &body.ciphertext_blob.0, &body.context).await?;
     Ok(DecryptReply {
         key_id: opened.grant.key().record.key_id,
         key_version_id: opened.version_id,
@@ -70,14 +62,9 @@ pub(super) async fn re_encrypt(
     let destination_index = usize::from(body.source_key.is_some()) + 1;
     let keyring = service.keyring()?;
     let destination = keyring.grant(call, named_key(call, destination_index)?, USAGE).await?;
-    let opened = open_blob(
-        service,
-        call,
-        body.source_key.as_ref(),
-        &body.ciphertext_blob.0,
-        &body.source_context,
-    )
-    .await?;
+    let opened =
+        open_blob(service, call, body.source_key.as_ref(), &body.ciphertext_blob.0, &body.source_context)
+            .await?;
     let made = keyring.encrypt(&destination, &opened.plaintext, &body.destination_context).await?;
     Ok(ReEncryptReply {
         source_key_id: opened.grant.key().record.key_id,
@@ -88,7 +75,10 @@ pub(super) async fn re_encrypt(
     })
 }
 
-pub(super) fn describe_blob(call: &Admitted, body: &DescribeBlobRequest) -> Result<DescribeBlobReply, Failure> {
+pub(super) fn describe_blob(
+    call: &Admitted,
+    body: &DescribeBlobRequest,
+) -> Result<DescribeBlobReply, Failure> {
     let key = blob_key(call, 0)?;
     let blob = BlobRef::parse(&body.ciphertext_blob.0).map_err(|_| Failure::ciphertext())?;
     Ok(DescribeBlobReply {
@@ -125,10 +115,10 @@ pub(super) async fn generate_data_key_without_plaintext(
     Ok(reply)
 }
 
-pub(super) async fn get_random(service: &Service, body: &GetRandomRequest) -> Result<GetRandomReply, Failure> {
-    if !(1..=MAX_RANDOM_LEN).contains(&body.length) {
-        return Err(Failure::new(Code::InvalidArgument, format!("1 to {MAX_RANDOM_LEN} random bytes at once")));
-    }
+pub(super) async fn get_random(
+    service: &Service,
+    body: &GetRandomRequest,
+) -> Result<GetRandomReply, Failure> {
     Ok(GetRandomReply { random: service.keyring()?.random(body.length).await? })
 }
 

@@ -2,10 +2,10 @@
 
 use aws_lc_rs::digest;
 use claviger_protocol::body::{
-    Assurance, CreateKeyReply, CreateKeyRequest, DescribeKeyReply, KeyStateResult, KeyStatesReply, KeySummary,
-    ListKeysReply, ListKeysRequest, Rotation,
+    Assurance, CreateKeyReply, CreateKeyRequest, DescribeKeyReply, KeyStateResult, KeyStatesReply,
+    KeySummary, ListKeysReply, ListKeysRequest, Rotation,
 };
-use claviger_protocol::limits::{DEFAULT_PAGE_ITEMS, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS};
+use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::secret::Bytes;
 use claviger_protocol::{Code, KeyOrigin, KeyRef, KeySpec, KeyUsage, Protection, codec};
 use uuid::Uuid;
@@ -69,7 +69,9 @@ fn default_usage(spec: KeySpec) -> KeyUsage {
         | KeySpec::EcP256
         | KeySpec::EcP384
         | KeySpec::Sm2 => KeyUsage::SignVerify,
-        KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3 => KeyUsage::GenerateVerifyMac,
+        KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3 => {
+            KeyUsage::GenerateVerifyMac
+        }
     }
 }
 
@@ -110,21 +112,17 @@ pub(super) fn describe(service: &Service, call: &Admitted) -> Result<DescribeKey
 pub(super) async fn list(service: &Service, body: &ListKeysRequest) -> Result<ListKeysReply, Failure> {
     let limit = match body.limit {
         0 => DEFAULT_PAGE_ITEMS,
-        1..=MAX_PAGE_ITEMS => body.limit,
-        _ => return Err(Failure::new(Code::InvalidArgument, format!("a page has at most {MAX_PAGE_ITEMS} keys"))),
+        limit => limit,
     };
-    let after = match body.page.0.as_slice() {
-        [] => None,
-        token => Some(Uuid::from_slice(token).map_err(|_| {
-            Failure::new(Code::InvalidArgument, "the page token isn't one of this list's")
-        })?),
-    };
-    let filter = Filter {
-        state: body.state,
-        spec: body.spec,
-        project: body.project.clone(),
-        tag: body.tag.clone(),
-    };
+    let after =
+        match body.page.0.as_slice() {
+            [] => None,
+            token => Some(Uuid::from_slice(token).map_err(|_| {
+                Failure::new(Code::InvalidArgument, "the page token isn't one of this list's")
+            })?),
+        };
+    let filter =
+        Filter { state: body.state, spec: body.spec, project: body.project.clone(), tag: body.tag.clone() };
     let page = service.keyring()?.list(&filter, after, limit.into()).await?;
     Ok(ListKeysReply {
         keys: page.keys.iter().map(summary).collect(),
@@ -177,9 +175,6 @@ async fn switch_all(
     action: Action,
     trail: &mut Trail,
 ) -> Result<KeyStatesReply, Failure> {
-    if keys.is_empty() || keys.len() > MAX_KEYS_PER_CALL {
-        return Err(Failure::new(Code::InvalidArgument, format!("1 to {MAX_KEYS_PER_CALL} keys at once")));
-    }
     let keyring = service.keyring()?;
     let mut results = Vec::with_capacity(keys.len());
     for (name, target) in keys.iter().zip(call.permit().resolved().targets()) {

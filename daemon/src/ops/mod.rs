@@ -19,13 +19,17 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
     match call.permit().resolved().request() {
         // The connection and the batch loop take these apart before this point.
         Request::Hello(_) | Request::Batch(_) => Err(Code::InvalidArgument.into()),
-        Request::Ping(body) => Ok(Reply::Ping(control::ping(body)?)),
+        Request::Ping(body) => Ok(Reply::Ping(control::ping(body))),
         Request::Status(_) => Ok(Reply::Status(control::status(service))),
         Request::CreateKey(body) => Ok(Reply::CreateKey(keys::create(service, call, body, trail).await?)),
         Request::DescribeKey(_) => Ok(Reply::DescribeKey(keys::describe(service, call)?)),
         Request::ListKeys(body) => Ok(Reply::ListKeys(keys::list(service, body).await?)),
-        Request::EnableKey(body) => Ok(Reply::EnableKey(keys::enable(service, call, &body.keys, trail).await?)),
-        Request::DisableKey(body) => Ok(Reply::DisableKey(keys::disable(service, call, &body.keys, trail).await?)),
+        Request::EnableKey(body) => {
+            Ok(Reply::EnableKey(keys::enable(service, call, &body.keys, trail).await?))
+        }
+        Request::DisableKey(body) => {
+            Ok(Reply::DisableKey(keys::disable(service, call, &body.keys, trail).await?))
+        }
         Request::Encrypt(body) => Ok(Reply::Encrypt(data::encrypt(service, call, body, trail).await?)),
         Request::Decrypt(body) => Ok(Reply::Decrypt(data::decrypt(service, call, body, trail).await?)),
         Request::ReEncrypt(body) => Ok(Reply::ReEncrypt(data::re_encrypt(service, call, body, trail).await?)),

@@ -10,13 +10,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_protocol::frame::{self, FrameError, Header, VERSION};
+use claviger_protocol::frame::{self, FrameError, Header};
 use claviger_protocol::limits::{HEADER_LEN, MAX_BODY_BEFORE_HELLO};
 use claviger_protocol::{Code, Reply};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, poll};
-use tokio::io::Interest;
+use tokio::io::{Interest, Ready};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
@@ -166,7 +166,10 @@ impl Connection {
                 None
             }
             Err(error @ FrameError::TooLarge { .. }) => {
-                self.refuse(&Header::from_bytes(&head), &Failure::new(Code::FrameTooLarge, error.to_string()));
+                self.refuse(
+                    &Header::from_bytes(&head),
+                    &Failure::new(Code::FrameTooLarge, error.to_string()),
+                );
                 self.closing = true;
                 None
             }
@@ -204,15 +207,7 @@ impl Connection {
 
     /// What can be said of a frame before its body is looked at.
     fn check_header(&self, header: &Header) -> Result<(), Failure> {
-        if header.version != VERSION {
-            return Err(Failure::new(Code::UnsupportedVersion, format!("the daemon speaks version {VERSION}")));
-        }
-        if header.flags != 0 {
-            return Err(Code::UnsupportedFlag.into());
-        }
-        if header.status != 0 || header.reserved != 0 {
-            return Err(Failure::new(Code::Malformed, "a request's status and reserved fields are 0"));
-        }
+        header.check_request()?;
         if self.waiting.contains(&header.request_id) {
             return Err(Failure::new(Code::InvalidArgument, "a request with this id is still unanswered"));
         }
@@ -231,8 +226,8 @@ impl Connection {
             return;
         };
         let limits = &context.service.limits;
-        let greeted = checked
-            .and_then(|()| greet(&header, body, &context.endpoint, &peer, context.own_uid, limits));
+        let greeted =
+            checked.and_then(|()| greet(&header, body, &context.endpoint, &peer, context.own_uid, limits));
         let caller = Arc::new(Caller {
             endpoint: Arc::clone(&context.endpoint),
             peer,
@@ -344,7 +339,7 @@ impl Connection {
 /// Waits until the socket can do what is wanted; says whether it can be read.
 async fn wait_ready(stream: &UnixStream, interest: Option<Interest>) -> io::Result<bool> {
     match interest {
-        Some(interest) => stream.ready(interest).await.map(|ready| ready.is_readable()),
+        Some(interest) => stream.ready(interest).await.map(Ready::is_readable),
         None => std::future::pending().await,
     }
 }

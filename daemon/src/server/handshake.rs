@@ -2,7 +2,6 @@
 
 use claviger_protocol::body::{HelloReply, HelloRequest};
 use claviger_protocol::frame::VERSION;
-use claviger_protocol::limits::{MAX_AGENT_LEN, MAX_PROOF_LEN};
 use claviger_protocol::secret::Bytes;
 use claviger_protocol::values::AuthMethod;
 use claviger_protocol::{Code, Header, Opcode, codec};
@@ -29,13 +28,6 @@ pub(super) fn greet(
     let hello: HelloRequest = codec::decode(body)?;
     if !(hello.min_version..=hello.max_version).contains(&VERSION) {
         return Err(Failure::new(Code::UnsupportedVersion, format!("the daemon speaks version {VERSION}")));
-    }
-    if hello.agent.len() > MAX_AGENT_LEN || hello.agent.chars().any(char::is_control) {
-        let text = format!("an agent has at most {MAX_AGENT_LEN} bytes and no control characters");
-        return Err(Failure::new(Code::InvalidArgument, text));
-    }
-    if hello.proof.0.len() > MAX_PROOF_LEN {
-        return Err(Failure::new(Code::InvalidArgument, format!("a proof has at most {MAX_PROOF_LEN} bytes")));
     }
     if hello.auth_method != AuthMethod::None || !hello.access_key.is_empty() || hello.frame_authenticator {
         return Err(Failure::new(Code::NotAvailable, "access keys come with a later version"));

@@ -120,10 +120,18 @@ fn chown(config: &EndpointConfig, path: &Path) -> Result<(), BindError> {
         name: name.to_owned(),
     };
     let owner = config.owner.as_deref().map(|name| {
-        name.parse().map(Uid::from_raw).ok().or_else(|| Some(User::from_name(name).ok()??.uid)).ok_or_else(|| missing("user", name))
+        name.parse()
+            .map(Uid::from_raw)
+            .ok()
+            .or_else(|| Some(User::from_name(name).ok()??.uid))
+            .ok_or_else(|| missing("user", name))
     });
     let group = config.group.as_deref().map(|name| {
-        name.parse().map(Gid::from_raw).ok().or_else(|| Some(Group::from_name(name).ok()??.gid)).ok_or_else(|| missing("group", name))
+        name.parse()
+            .map(Gid::from_raw)
+            .ok()
+            .or_else(|| Some(Group::from_name(name).ok()??.gid))
+            .ok_or_else(|| missing("group", name))
     });
     let (owner, group) = (owner.transpose()?, group.transpose()?);
     if owner.is_none() && group.is_none() {
@@ -277,7 +285,8 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
         let nowhere = config(&dir.path().join("no/such/dir.sock"), 0o600);
         assert!(matches!(Listener::bind(&nowhere, EndpointKind::App), Err(BindError::Io { .. })));
-        let owned = EndpointConfig { owner: Some("no-such-user".into()), ..config(&dir.path().join("o"), 0o600) };
+        let owned =
+            EndpointConfig { owner: Some("no-such-user".into()), ..config(&dir.path().join("o"), 0o600) };
         assert!(matches!(Listener::bind(&owned, EndpointKind::App), Err(BindError::NoSuchOwner { .. })));
     }
 }

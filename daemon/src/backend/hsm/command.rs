@@ -25,6 +25,17 @@ pub enum WrapFormat {
     AesKw = 1,
 }
 
+impl WrapFormat {
+    /// The format of a stored number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::AesKw),
+            _ => None,
+        }
+    }
+}
+
 /// What a session object may do: everything else is forbidden to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
