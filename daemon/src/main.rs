@@ -1,2 +1,208 @@
-//! `clavigerd`: the daemon's command line.
-fn main() {}
+//! `clavigerd`: the daemon's command line. A thin shell around the library.
+//!
+//! Exit codes: 0; 2 for bad configuration or arguments; 1 for the rest.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use clavigerd::backend::hsm;
+use clavigerd::config::Config;
+use clavigerd::daemon;
+use clavigerd::edge::Edge;
+use clavigerd::store::StateLock;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The Claviger key-management daemon.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+const EXAMPLES: &str = "Examples:
+  clavigerd --dev --state-dir ./state        everything under ./state, on the embedded token
+  clavigerd --config /etc/claviger/claviger.toml
+  clavigerd check-config --config /etc/claviger/claviger.toml
+  clavigerd hsm init --config /etc/claviger/claviger.toml --recovery offline.pem
+
+The log goes to stderr; CLAVIGER_LOG=debug says more.";
+
+#[derive(Args)]
+struct Run {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    config: Option<PathBuf>,
+    /// Run without configuration, for trying and developing: the embedded token,
+    /// sockets and state under --state-dir. Not for secrets that matter.
+    #[arg(long, requires = "state_dir")]
+    dev: bool,
+    /// Where `--dev` keeps everything; made with mode 0700 if it isn't there.
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a configuration file and say what is wrong with it.
+    CheckConfig {
+        /// Configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Look at the HSM, and prepare it.
+    #[command(subcommand)]
+    Hsm(Hsm),
+}
+
+#[derive(Subcommand)]
+enum Hsm {
+    /// Open the HSM, test every mechanism that its profile names, and say what it can hold.
+    Probe {
+        /// Configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the domain: its root generation in the HSM and its domain key. Once.
+    Init {
+        /// Configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// RSA public key (PEM, at least 3072 bits) of an offline recovery recipient;
+        /// may be given several times. Without one, losing the HSM loses every key.
+        #[arg(long, value_name = "PUB.pem")]
+        recovery: Vec<PathBuf>,
+    },
+    /// Put the root generation of an existing domain into a new, empty HSM, from a
+    /// recovery file and its recipient's private key.
+    Restore {
+        /// Configuration file (TOML); its state directory holds the domain file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The recovery file that `hsm init` wrote.
+        #[arg(long, value_name = "FILE")]
+        recovery_file: PathBuf,
+        /// The recipient's RSA private key (PEM, PKCS#8, not encrypted).
+        #[arg(long, value_name = "KEY.pem")]
+        private_key: PathBuf,
+    },
+}
+
+/// How a command ended: with a message for stderr and an exit code.
+struct Failed(u8, String);
+
+impl Failed {
+    fn usage(error: impl std::fmt::Display) -> Self {
+        Self(2, error.to_string())
+    }
+
+    fn other(error: impl std::fmt::Display) -> Self {
+        Self(1, error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(code, message)) => {
+            let _ = writeln!(std::io::stderr(), "clavigerd: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failed> {
+    match cli.command {
+        Some(Command::CheckConfig { config }) => {
+            read_config(&config)?;
+            say(&format!("{}: the configuration is good", config.display()))
+        }
+        Some(Command::Hsm(command)) => tools(command),
+        None => serve(cli.run),
+    }
+}
+
+fn read_config(path: &std::path::Path) -> Result<Config, Failed> {
+    Config::from_file(path).map_err(Failed::usage)
+}
+
+fn serve(run: Run) -> Result<(), Failed> {
+    let config = match (run.config, run.state_dir) {
+        (Some(path), _) => read_config(&path)?,
+        (None, Some(dir)) => Config::dev(&std::path::absolute(dir).map_err(Failed::usage)?),
+        (None, None) => {
+            let text = "say what to run on: --config FILE, or --dev --state-dir DIR (see --help)";
+            return Err(Failed::usage(text));
+        }
+    };
+    start_log();
+    let socket = config.admin.socket.clone();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::other)?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(&stop).map_err(Failed::other)?;
+        let serving = move || {
+            let _ = say(&format!("clavigerd: serving on {}", socket.display()));
+        };
+        daemon::run(config, Edge::system(), stop, serving).await.map_err(Failed::other)
+    })
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut received = signal(kind)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            if received.recv().await.is_some() {
+                tracing::info!("stopping: what is in flight is finished first");
+                stop.cancel();
+            }
+        });
+    }
+    Ok(())
+}
+
+fn tools(command: Hsm) -> Result<(), Failed> {
+    start_log();
+    let edge = Edge::system();
+    match command {
+        Hsm::Probe { config, json } => {
+            let report = hsm::tools::probe(&read_config(&config)?, &edge).map_err(Failed::other)?;
+            say(&if json { report.json() } else { report.text() })
+        }
+        Hsm::Init { config, recovery } => {
+            let config = read_config(&config)?;
+            let _state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
+            let report = hsm::tools::init(&config, &recovery, &edge).map_err(Failed::other)?;
+            say(&report.text())
+        }
+        Hsm::Restore { config, recovery_file, private_key } => {
+            let config = read_config(&config)?;
+            let _state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
+            let report =
+                hsm::tools::restore(&config, &recovery_file, &private_key, &edge).map_err(Failed::other)?;
+            say(&report.text())
+        }
+    }
+}
+
+fn say(line: &str) -> Result<(), Failed> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::other)
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CLAVIGER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
