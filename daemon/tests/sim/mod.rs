@@ -1,0 +1,199 @@
+//! The whole service, single-threaded: a seed decides which call is polled, which
+//! queue runs its next job, and when the clock moves. Everything that happens is
+//! in the trace.
+
+pub mod token;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use claviger_protocol::frame::Header;
+use claviger_protocol::{Code, Operation, Request, codec};
+use clavigerd::audit::AuditLog;
+use clavigerd::backend::hsm::lane::Lane;
+use clavigerd::backend::hsm::pool::Pool;
+use clavigerd::config::Limits;
+use clavigerd::edge::{Clock, Edge, Entropy, ManualTime, ManualWorkers, Workers};
+use clavigerd::identity::{Caller, Endpoint, EndpointKind, Peer};
+use clavigerd::keyring::Keyring;
+use clavigerd::service::{Frame, Outcome, Service};
+use clavigerd::store::MemoryStore;
+use futures_util::future::BoxFuture;
+use futures_util::task::noop_waker;
+
+use token::SimToken;
+
+/// A reply off the wire: its code and its body.
+pub type Answered = (Code, Vec<u8>);
+
+pub struct Sim {
+    pub service: Arc<Service>,
+    pub time: Arc<ManualTime>,
+    pub trace: Vec<String>,
+    pub answers: BTreeMap<u64, Answered>,
+    edge: Edge,
+    store: Arc<MemoryStore>,
+    workers: Arc<ManualWorkers>,
+    dice: Entropy,
+    calls: Vec<(u64, BoxFuture<'static, Outcome>)>,
+    next_id: u64,
+    epoch: u64,
+    admin: Arc<Caller>,
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        let (clock, time) = Clock::manual(1_700_000_000_000);
+        let (queues, workers) = Workers::manual();
+        let edge = Edge { clock, entropy: Entropy::seeded(seed), workers: queues };
+        let store = MemoryStore::new(&edge, 64).unwrap();
+        let endpoint = Arc::new(Endpoint { name: "admin".into(), kind: EndpointKind::Admin });
+        let peer = Peer { uid: 0, gid: 0, pid: 1, pidfd: None };
+        let admin = Arc::new(Caller { endpoint, peer, access_key: None, connection: 1 });
+        let service = Self::service(&edge);
+        let dice = Entropy::seeded(seed ^ 0x5eed);
+        let mut sim = Self {
+            service,
+            time,
+            trace: Vec::new(),
+            answers: BTreeMap::new(),
+            edge,
+            store,
+            workers,
+            dice,
+            calls: Vec::new(),
+            next_id: 1,
+            epoch: 0,
+            admin,
+        };
+        sim.boot();
+        sim
+    }
+
+    fn service(edge: &Edge) -> Arc<Service> {
+        let log = Arc::new(AuditLog::in_memory(edge.workers.start("audit", 16).unwrap()));
+        let pool = Pool::new([("sim".into(), "sim".into(), false)], edge.clock.now());
+        Arc::new(Service::new(edge.clone(), Limits::default(), log, pool))
+    }
+
+    /// Opens the keyring as a start does, on a token of a new epoch.
+    fn boot(&mut self) {
+        self.epoch += 1;
+        let lane = |name: &str| {
+            let token = SimToken::new(self.epoch, self.edge.entropy.clone());
+            Lane::new(Box::new(token), self.edge.workers.start(name, 64).unwrap())
+        };
+        let member = crate::sim_member(lane("serve"), lane("make"), self.epoch);
+        let opening = {
+            let (edge, store) = (self.edge.clone(), Arc::clone(&self.store));
+            async move { Keyring::open(edge, store, crate::sim_domain(), member, true, &Limits::default()).await }
+        };
+        let keyring = Arc::new(self.finish(opening).unwrap());
+        let log = Arc::clone(&self.service.log);
+        let recovering = Arc::clone(&keyring);
+        self.finish(async move { recovering.recover(&log).await }).unwrap();
+        self.service.unlock(keyring);
+    }
+
+    /// Power loss and restart: calls and sessions are gone, the store keeps what
+    /// it acknowledged.
+    pub fn crash(&mut self) {
+        self.trace.push("crash".into());
+        self.calls.clear();
+        while self.workers.step(0).is_some() {}
+        self.store.crash();
+        self.service = Self::service(&self.edge);
+        self.boot();
+    }
+
+    /// A number below `bound`.
+    pub fn roll(&self, bound: usize) -> usize {
+        usize::from_le_bytes(self.dice.array().unwrap()) % bound
+    }
+
+    /// Starts a call and polls it once, in place, as a connection does.
+    pub fn start<O: Operation>(&mut self, request: O) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let body = Into::<Request>::into(request).encode().unwrap();
+        let header = Header::request(O::OPCODE.number(), id, 0, u32::try_from(body.len()).unwrap());
+        let frame = Frame::read(header, &body, self.edge.clock.elapsed());
+        let (service, caller) = (Arc::clone(&self.service), Arc::clone(&self.admin));
+        self.trace.push(format!("start {id} {}", O::OPCODE.row().name));
+        self.calls.push((id, Box::pin(async move { service.call(&caller, frame).await })));
+        self.poll(self.calls.len() - 1);
+        id
+    }
+
+    fn poll(&mut self, index: usize) {
+        let waker = noop_waker();
+        let (id, call) = &mut self.calls[index];
+        let id = *id;
+        if let Poll::Ready(outcome) = call.as_mut().poll(&mut Context::from_waker(&waker)) {
+            drop(self.calls.remove(index));
+            let mut out = Vec::new();
+            self.service.conclude(vec![outcome], &mut out);
+            let header = Header::from_bytes(out[..24].try_into().unwrap());
+            assert_eq!((header.request_id, header.length as usize), (id, out.len() - 24));
+            let code = Code::from_number(header.status).unwrap();
+            self.trace.push(format!("done {id} {} {}", code.name(), hex::encode(&out[24..])));
+            self.answers.insert(id, (code, out[24..].to_vec()));
+        }
+    }
+
+    /// One step of whatever the dice say: a call, a queue's job, or time.
+    pub fn step(&mut self) {
+        match self.roll(10) {
+            0..4 if !self.calls.is_empty() => self.poll(self.roll(self.calls.len())),
+            9 => {
+                let ms = self.roll(40) as u64;
+                self.time.advance(Duration::from_millis(ms));
+                self.trace.push(format!("time +{ms}"));
+            }
+            _ => {
+                if let Some(queue) = self.workers.step(self.roll(64)) {
+                    self.trace.push(format!("job {queue}"));
+                }
+            }
+        }
+    }
+
+    /// Steps until every call is answered.
+    pub fn settle(&mut self) {
+        for _ in 0..200_000 {
+            if self.calls.is_empty() {
+                return;
+            }
+            self.step();
+        }
+        panic!("calls never end: {:?}", self.calls.iter().map(|(id, _)| id).collect::<Vec<_>>());
+    }
+
+    /// Runs one call alone to its end.
+    pub fn call<O: Operation>(&mut self, request: O) -> Result<O::Reply, Code> {
+        let id = self.start(request);
+        self.settle();
+        self.reply::<O>(id)
+    }
+
+    /// The answer to a call that has one.
+    pub fn reply<O: Operation>(&self, id: u64) -> Result<O::Reply, Code> {
+        let (code, body) = &self.answers[&id];
+        if *code == Code::Ok { Ok(codec::decode(body).unwrap()) } else { Err(*code) }
+    }
+
+    /// Drives a future of the service's own to its end.
+    fn finish<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let waker = noop_waker();
+        for _ in 0..100_000 {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return value;
+            }
+            self.workers.step(0);
+        }
+        panic!("it never ends");
+    }
+}
