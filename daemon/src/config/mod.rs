@@ -1,11 +1,82 @@
 //! Configuration: TOML, turned once into the checked types of this file. Unknown
 //! keys are refused; every limit has a name, a default and a line in
-//! `systemd/claviger.toml.example`.
+//! `systemd/claviger.toml.example`. Nothing here opens what the configuration names
+//! (sockets, modules, PINs); only profiles given by path are read.
 
-use std::path::PathBuf;
+mod check;
+mod limits;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
+
+use raw::Report;
+
+/// The admin endpoint's name, which no other endpoint can have.
+pub const ADMIN: &str = "admin";
+/// The profile of the token linked into the daemon.
+pub const EMBEDDED: &str = "embedded";
+/// Where in the state directory the embedded token is.
+const EMBEDDED_DIR: &str = "token";
+/// Longest path of a Unix socket, in bytes: `sun_path` less its NUL (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+/// Largest configuration file, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Why there is no configuration. Its text is for people: one line a problem.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{file}: {error}")]
+    Read {
+        /// The file as it was named.
+        file: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What it says is wrong: every problem found, in the order of the file.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file as it was named.
+    pub file: String,
+    /// The line, from 1; none for what is missing as a whole.
+    pub line: Option<usize>,
+    /// The key's path, such as `hsm[0].pin.file`; empty where the text isn't TOML.
+    pub key: String,
+    /// What is there. Never what may be a PIN.
+    pub found: String,
+    /// What would be right.
+    pub expected: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " found {}, expected {}", self.found, self.expected)
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
 
 /// What a daemon runs on, checked.
 #[derive(Debug, Clone)]
@@ -25,6 +96,85 @@ pub struct Config {
     pub hsm: Vec<MemberConfig>,
     /// Every limit.
     pub limits: Limits,
+}
+
+impl Config {
+    /// Reads and checks a configuration file of at most 1 MiB.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] where the file can't be read or isn't UTF-8, otherwise
+    /// as [`Config::parse`].
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::File::open(path).and_then(|opened| {
+            let mut text = String::new();
+            let read = opened.take(MAX_FILE + 1).read_to_string(&mut text)?;
+            if read as u64 > MAX_FILE {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+            }
+            Ok(text)
+        });
+        match text {
+            Ok(text) => Self::parse(&text, &file),
+            Err(error) => Err(ConfigError::Read { file, error }),
+        }
+    }
+
+    /// Checks a configuration's text; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with every problem found: line, key, what is there
+    /// and what was expected.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        check::config(Report::new(file, text)).map_err(ConfigError::Invalid)
+    }
+
+    /// The configuration of `--dev`: the embedded token with its PIN beside it,
+    /// `admin.sock` and `app.sock`, everything under `state_dir` (which is taken
+    /// from the working directory when it is relative).
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] where the path is too long for the sockets;
+    /// [`ConfigError::Read`] where there is no working directory to take it from.
+    pub fn dev(state_dir: &Path) -> Result<Self, ConfigError> {
+        let file = "--state-dir".to_owned();
+        let state_dir = match std::path::absolute(state_dir) {
+            Ok(dir) => dir,
+            Err(error) => return Err(ConfigError::Read { file, error }),
+        };
+        let invalid = |key: &str, found: String, expected: String| {
+            let (file, key) = (file.clone(), key.to_owned());
+            ConfigError::Invalid(vec![Problem { file, line: None, key, found, expected }])
+        };
+        let endpoint = |name: &str| {
+            let socket = state_dir.join(format!("{name}.sock"));
+            let bytes = socket.as_os_str().len();
+            if bytes > MAX_SOCKET_PATH {
+                let found = format!("a path of {bytes} bytes ({})", socket.display());
+                let expected =
+                    format!("at most {MAX_SOCKET_PATH} bytes (sun_path): take a shorter --state-dir");
+                return Err(invalid(&format!("{name}.socket"), found, expected));
+            }
+            Ok(EndpointConfig { name: name.to_owned(), socket, mode: 0o600, owner: None, group: None })
+        };
+        let profile = Profile::load(EMBEDDED).map_err(|error| {
+            invalid("hsm[0].profile", error.to_string(), "the built-in profile".to_owned())
+        })?;
+        let dir = state_dir.join(EMBEDDED_DIR);
+        let pin = PinSource::File(dir.join("pin"));
+        let source = TokenSource::Embedded { dir };
+        let member = MemberConfig { name: EMBEDDED.to_owned(), profile, source, pin };
+        let (admin, app) = (endpoint(ADMIN)?, endpoint("app")?);
+        Ok(Self {
+            state_dir,
+            dev: true,
+            allow_software_tokens: true,
+            admin,
+            endpoints: vec![app],
+            hsm: vec![member],
+            limits: Limits::default(),
+        })
+    }
 }
 
 /// One socket.
@@ -97,7 +247,7 @@ pub enum PinSource {
 }
 
 /// Every limit. All have defaults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Largest body after hello, in bytes.
     pub max_body: u32,

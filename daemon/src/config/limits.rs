@@ -1,0 +1,144 @@
+//! The `[limits]` section: the bounds of every limit, and those between limits.
+//! Defaults are [`Limits::default`]'s.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use claviger_protocol::limits::{CEILING_MAX_BODY, MAX_BATCH_ITEMS, MAX_BODY_BEFORE_HELLO};
+
+use super::Limits;
+use super::raw::{Checked, Entry, Table, show_size};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Bytes of a body: at least what a hello may have, at most what a header can claim.
+const BODY: RangeInclusive<u64> = MAX_BODY_BEFORE_HELLO as u64..=CEILING_MAX_BODY as u64;
+/// Bytes of a plaintext, besides [`BODY_ROOM`].
+const PLAINTEXT: RangeInclusive<u64> = 1..=CEILING_MAX_BODY as u64;
+/// What a body has room for beside the plaintext, in bytes: key name, encryption
+/// context (8 KiB), and the blob's header and tag in the reply.
+const BODY_ROOM: u64 = 16 * 1024;
+/// Connections of one endpoint: what a raised descriptor limit usually allows.
+const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
+/// Unanswered requests of one connection.
+const IN_FLIGHT: RangeInclusive<u64> = 1..=65_536;
+/// Items of one batch: the wire format allows no more.
+const BATCH: RangeInclusive<u64> = 1..=MAX_BATCH_ITEMS as u64;
+/// Bytes of all buffers; and never less than [`BUFFERED_BODIES`] of the largest body.
+const BUFFERS: RangeInclusive<u64> = MIB..=64 * GIB;
+/// One request and its reply must fit into the buffers together.
+const BUFFERED_BODIES: u64 = 2;
+/// From accept to hello: local peers need microseconds.
+const HANDSHAKE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
+/// Silence of a connection.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// A request's deadline: an HSM may take seconds for a key pair.
+const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(10);
+/// How long a stop may take.
+const STOP: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(10);
+/// Length of any queue.
+const QUEUE: RangeInclusive<u64> = 1..=1_048_576;
+/// Session objects in one member.
+const OBJECTS: RangeInclusive<u64> = 16..=1_000_000;
+/// Key records in memory.
+const RECORDS: RangeInclusive<u64> = 16..=100_000_000;
+/// Bytes of the store's page cache.
+const STORE_CACHE: RangeInclusive<u64> = MIB..=1024 * GIB;
+/// Between two attempts at an HSM: each may cost it a login.
+const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+
+/// Reads the section.
+pub(super) fn limits(mut table: Table<'_, '_>) -> Checked<Limits> {
+    let limits = each(&mut table).and_then(|limits| together(&table, limits));
+    table.finish().and(limits)
+}
+
+/// Every limit by itself. All are read before the first is missed, so that all
+/// problems are told at once.
+fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
+    let default = Limits::default();
+    let max_body = size(t, "max_body", default.max_body, &BODY);
+    let max_plaintext = size(t, "max_plaintext", default.max_plaintext, &PLAINTEXT);
+    let max_connections = count(t, "max_connections", default.max_connections, &CONNECTIONS);
+    let max_in_flight = count(t, "max_in_flight", default.max_in_flight, &IN_FLIGHT);
+    let max_batch = count(t, "max_batch", default.max_batch, &BATCH);
+    let buffer_bytes = size(t, "buffer_bytes", default.buffer_bytes, &BUFFERS);
+    let handshake_timeout = time(t, "handshake_timeout", default.handshake_timeout, &HANDSHAKE);
+    let idle_timeout = time(t, "idle_timeout", default.idle_timeout, &IDLE);
+    let default_deadline = time(t, "default_deadline", default.default_deadline, &DEADLINE);
+    let stop_timeout = time(t, "stop_timeout", default.stop_timeout, &STOP);
+    let lane_queue = count(t, "lane_queue", default.lane_queue, &QUEUE);
+    let hsm_objects = count(t, "hsm_objects", default.hsm_objects, &OBJECTS);
+    let record_cache = count(t, "record_cache", default.record_cache, &RECORDS);
+    let store_cache_bytes = size(t, "store_cache_bytes", default.store_cache_bytes, &STORE_CACHE);
+    let store_queue = count(t, "store_queue", default.store_queue, &QUEUE);
+    let hsm_retry = time(t, "hsm_retry", default.hsm_retry, &RETRY);
+    Ok(Limits {
+        max_body: max_body?,
+        max_plaintext: max_plaintext?,
+        max_connections: max_connections?,
+        max_in_flight: max_in_flight?,
+        max_batch: max_batch?,
+        buffer_bytes: buffer_bytes?,
+        handshake_timeout: handshake_timeout?,
+        idle_timeout: idle_timeout?,
+        default_deadline: default_deadline?,
+        stop_timeout: stop_timeout?,
+        lane_queue: lane_queue?,
+        hsm_objects: hsm_objects?,
+        record_cache: record_cache?,
+        store_cache_bytes: store_cache_bytes?,
+        store_queue: store_queue?,
+        hsm_retry: hsm_retry?,
+    })
+}
+
+/// What holds between limits.
+fn together(table: &Table<'_, '_>, limits: Limits) -> Checked<Limits> {
+    let (body, plaintext) = (u64::from(limits.max_body), u64::from(limits.max_plaintext));
+    let (body_shown, plaintext_shown) = (show_size(body), show_size(plaintext));
+    if plaintext + BODY_ROOM > body {
+        let found = format!("max_plaintext {plaintext_shown} with max_body {body_shown}");
+        return Err(table.refuse(found, format!("max_plaintext + {} ≤ max_body", show_size(BODY_ROOM))));
+    }
+    if (limits.buffer_bytes as u64) < BUFFERED_BODIES * body {
+        let buffers = show_size(limits.buffer_bytes as u64);
+        let found = format!("buffer_bytes {buffers} with max_body {body_shown}");
+        return Err(table.refuse(found, format!("buffer_bytes ≥ {BUFFERED_BODIES} × max_body")));
+    }
+    Ok(limits)
+}
+
+fn size<T: TryFrom<u64>>(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    default: T,
+    bounds: &RangeInclusive<u64>,
+) -> Checked<T> {
+    table.or(key, default, |entry| narrow(entry, entry.size(bounds)?))
+}
+
+fn count<T: TryFrom<u64>>(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    default: T,
+    bounds: &RangeInclusive<u64>,
+) -> Checked<T> {
+    table.or(key, default, |entry| narrow(entry, entry.count(bounds)?))
+}
+
+fn time(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    default: Duration,
+    bounds: &RangeInclusive<Duration>,
+) -> Checked<Duration> {
+    table.or(key, default, |entry| entry.duration(bounds))
+}
+
+/// The number in the limit's own type, which the bounds fit into but for `usize`
+/// on small machines.
+fn narrow<T: TryFrom<u64>>(entry: &Entry<'_, '_>, number: u64) -> Checked<T> {
+    T::try_from(number).map_err(|_| entry.refuse("a number that this machine can hold"))
+}
