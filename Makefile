@@ -1,0 +1,36 @@
+# make run    sets the machine up, builds, and shows the daemon at work
+# make test   sets the machine up, and runs every test, on both tokens
+# make lint   formatting, clippy, licences and sources, documentation
+# make audit  security advisories (needs the network)
+
+CARGO ?= cargo
+# rustup's place, for shells without it, once scripts/setup.sh has put it there.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+.PHONY: run test lint audit setup setup-lint build
+
+# The development profile throughout: dependencies are optimised enough to be quick,
+# the second command takes the first's work over, and no figure is quoted from it.
+build: setup
+	$(CARGO) build --locked --workspace --bins
+
+run: build
+	@scripts/demo.sh
+
+test: build
+	$(CARGO) nextest run --locked --workspace
+
+lint: setup-lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) deny --locked --log-level error check bans licenses sources
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --workspace
+
+audit: setup-lint
+	$(CARGO) deny --locked check
+
+setup:
+	@scripts/setup.sh
+
+setup-lint:
+	@scripts/setup.sh --lint
