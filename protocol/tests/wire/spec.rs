@@ -1,0 +1,165 @@
+//! `SPEC.md` against this crate: its tables hold the same numbers, and a decoder
+//! written from it alone reads every golden vector.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use claviger_protocol::values::{AuthMethod, MemberState, ServiceState};
+use claviger_protocol::{
+    Code, DataKeySpec, KeyOrigin, KeySpec, KeyState, KeyUsage, Opcode, Protection, Suite,
+};
+
+use crate::common::root;
+
+/// Heading → rows of the tables under it, each without its head.
+pub(crate) fn tables() -> BTreeMap<String, Vec<Vec<String>>> {
+    let text = std::fs::read_to_string(root().join("SPEC.md")).unwrap();
+    let mut tables = BTreeMap::<_, Vec<Vec<String>>>::new();
+    let mut rows = tables.entry(String::new()).or_default();
+    for line in text.lines() {
+        if line.starts_with('#') {
+            rows = tables.entry(line.trim_start_matches(['#', ' ']).to_owned()).or_default();
+        } else if line.starts_with("| ---") {
+            rows.pop();
+        } else if let Some(row) = line.strip_prefix('|') {
+            let cells = row.trim_end().trim_end_matches('|').split('|');
+            rows.push(cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect());
+        }
+    }
+    tables
+}
+
+/// The value of a constant's expression: sums of products of whole numbers.
+fn evaluate(expression: &str) -> u64 {
+    let product = |term: &str| {
+        term.split('*').map(|n| n.trim().replace('_', "").parse::<u64>().unwrap()).product::<u64>()
+    };
+    expression.split('+').map(product).sum()
+}
+
+#[test]
+fn limits_are_those_of_the_text() {
+    let source = std::fs::read_to_string(root().join("src/limits.rs")).unwrap();
+    let constants = source.lines().filter_map(|line| line.strip_prefix("pub const "));
+    let code: BTreeMap<_, _> = constants
+        .map(|line| {
+            let (name, rest) = line.split_once(':').unwrap();
+            (name.to_owned(), evaluate(rest.split_once('=').unwrap().1.trim_end_matches(';')))
+        })
+        .collect();
+    let text: BTreeMap<_, _> =
+        tables()["2. Limits"].iter().map(|row| (row[0].clone(), row[1].parse::<u64>().unwrap())).collect();
+    assert_eq!(code, text);
+}
+
+#[test]
+fn codes_are_those_of_the_text() {
+    let code: Vec<_> = Code::ALL
+        .iter()
+        .map(|code| {
+            let retryable = if code.retryable() { "yes" } else { "no" };
+            [&code.number().to_string(), code.name(), retryable, code.meaning()].map(str::to_owned).to_vec()
+        })
+        .collect();
+    assert_eq!(code, tables()["6. Codes"]);
+}
+
+#[test]
+fn operations_are_those_of_the_text() {
+    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
+    let code: Vec<_> = Opcode::ALL
+        .iter()
+        .map(|opcode| {
+            let row = opcode.row();
+            vec![
+                format!("{:#06x}", opcode.number()),
+                row.name.to_owned(),
+                row.audit_name.to_owned(),
+                format!("{:?}", row.endpoint).to_lowercase(),
+                format!("{:?}", row.plane).to_lowercase(),
+                format!("{:?}", row.access).to_lowercase(),
+                format!("{:?}", row.rate).to_lowercase(),
+                format!("{:?}", row.cost).to_lowercase(),
+                yes(row.idempotent),
+                yes(row.batchable),
+                format!("{:?}", row.audit).to_lowercase(),
+            ]
+        })
+        .collect();
+    assert_eq!(code, tables()["7.4 Operations"]);
+}
+
+#[test]
+fn enumerations_are_those_of_the_text() {
+    let tables = tables();
+    macro_rules! check {
+        ($($name:ident)+) => {$(
+            let code: Vec<_> = $name::ALL.iter().map(|v| (v.number().to_string(), v.name().to_owned())).collect();
+            let text: Vec<_> = tables[stringify!($name)].iter().map(|r| (r[0].clone(), r[1].clone())).collect();
+            assert_eq!(code, text, stringify!($name));
+        )+};
+    }
+    check!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
+}
+
+#[test]
+fn blob_lengths_are_those_of_the_text() {
+    let tables = tables();
+    let rows = tables["9.1 Layout"].iter().filter(|row| row[0].contains("_GCM_"));
+    let text: Vec<_> =
+        rows.map(|row| row[1..].iter().map(|n| n.parse().unwrap()).collect::<Vec<usize>>()).collect();
+    let code: Vec<_> =
+        Suite::ALL.iter().map(|s| vec![s.salt_len(), s.commitment_len(), s.header_len() + 16]).collect();
+    assert_eq!(code, text);
+    assert_eq!(
+        Suite::ALL.iter().map(|suite| suite.header_len() + 16).max(),
+        Some(claviger_protocol::limits::MAX_BLOB_OVERHEAD)
+    );
+}
+
+/// A Python that has the `cryptography` package: the system's, or whichever is first in the path.
+fn python(arguments: &[&str]) -> String {
+    let system = Path::new("/usr/bin/python3");
+    let python = if system.exists() { system } else { Path::new("python3") };
+    let output = Command::new(python)
+        .arg("-B")
+        .args(arguments)
+        .current_dir(root().parent().unwrap())
+        .output()
+        .expect("python3 is there: the decoder's test needs it (Debian: python3, python3-cryptography)");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "python3 {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_decoder_written_from_the_text_reads_every_vector() {
+    let said = python(&["tests/decoder/decoder.py", "check-vectors", "protocol/vectors"]);
+    let checks: usize = said.trim().strip_suffix(" checks").expect(&said).parse().unwrap();
+    assert!(checks > 1000, "only {checks} checks");
+}
+
+#[test]
+fn that_decoder_has_the_texts_own_tables() {
+    python(&["tests/decoder/decoder.py", "check-spec", "protocol/SPEC.md"]);
+}
+
+#[test]
+fn the_vectors_are_what_their_maker_writes() {
+    python(&["protocol/vectors/make/make.py", "--check"]);
+}
+
+#[test]
+fn every_part_of_the_vectors_is_one_that_the_tests_know() {
+    let known: BTreeSet<_> =
+        ["about", "frames", "bodies", "connections", "contexts", "blobs", "refused_blobs", "handshakes"]
+            .into();
+    for file in crate::common::vector_files() {
+        let family: BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        for part in family.keys() {
+            assert!(known.contains(part.as_str()), "{}: {part}", file.display());
+        }
+    }
+}

@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""An independent reader of Claviger's protocol, written from protocol/SPEC.md alone.
+
+It knows nothing of the Rust code: where it agrees with the golden vectors, so does the text.
+Needs Python 3.9 or later and the `cryptography` package (Debian: python3-cryptography).
+
+    decoder.py check-spec SPEC.md        its own tables against the text's
+    decoder.py check-vectors DIR         every golden vector
+    decoder.py ping SOCKET               hello and ping to a live daemon
+    decoder.py decode HEX                one frame, as JSON
+    decoder.py open-blob --key-hex K --blob-hex B [--context k=v]...
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import socket
+import struct
+import sys
+
+import blobs
+from bodies import canonical_context, decode, encode, parse_context
+from tables import (BOUNDS, CAP_BEFORE_HELLO, CODES, DEFAULT_CAP, ENUMS, HEADER_LEN, OPERATIONS, STRUCTS, Refused,
+                    unhex)
+
+HEADER = struct.Struct("<IBBHQIHH")
+HEADER_FIELDS = ("length", "version", "flags", "opcode", "request_id", "deadline_ms", "status", "reserved")
+
+
+# Section 3.
+
+def parse_header(data):
+    return dict(zip(HEADER_FIELDS, HEADER.unpack(data[:HEADER_LEN])))
+
+
+def frame(opcode, request_id, body, *, deadline_ms=0, status=0, version=1, flags=0, reserved=0, length=None):
+    length = len(body) if length is None else length
+    return HEADER.pack(length, version, flags, opcode, request_id, deadline_ms, status, reserved) + body
+
+
+def body_type(header, is_reply):
+    name, reply, _, _ = OPERATIONS[header["opcode"]]
+    if header["status"]:
+        return "ErrorBody"
+    return reply if is_reply else name + "Request"
+
+
+def decode_frame(data, is_reply):
+    header, body = parse_header(data), data[HEADER_LEN:]
+    if header["length"] != len(body):
+        raise Refused("Malformed", "the frame isn't whole")
+    kind = body_type(header, is_reply)
+    return header, kind, decode(kind, body)
+
+
+class Connection:
+    """What section 3.1 says of each frame of one connection, as far as the frame alone decides it."""
+
+    def __init__(self, endpoint):
+        self.endpoint, self.hello, self.cap, self.open = endpoint, False, CAP_BEFORE_HELLO, True
+
+    def judge(self, data):
+        """The code of a frame, or None where the operation itself decides."""
+        header = parse_header(data)
+        if header["length"] > self.cap:
+            self.open = False
+            return "FrameTooLarge"
+        if header["version"] != 1:
+            return "UnsupportedVersion"
+        if header["flags"]:
+            return "UnsupportedFlag"
+        if header["status"] or header["reserved"]:
+            return "Malformed"
+        if (header["opcode"] == 1) == self.hello:
+            self.open = self.hello
+            return "HelloRequired"
+        if header["opcode"] not in OPERATIONS:
+            return "UnknownOpcode"
+        name, _, admin, _ = OPERATIONS[header["opcode"]]
+        if admin and self.endpoint != "admin":
+            return "AccessDenied"
+        try:
+            body = decode(name + "Request", data[HEADER_LEN:])
+        except Refused as refused:
+            return refused.code
+        return self.judge_hello(body) if name == "Hello" else None
+
+    def judge_hello(self, hello):
+        """Section 5.1."""
+        if not hello["min_version"] <= 1 <= hello["max_version"]:
+            return "UnsupportedVersion"
+        if hello["auth_method"] != {"AuthMethod": "none"}:
+            return "NotAvailable"
+        if hello["frame_authenticator"]:
+            return "NotAvailable"
+        if hello["access_key"] or hello["proof"]["hex"] or any(unhex(hello["client_nonce"])):
+            return "InvalidArgument"
+        self.hello, self.cap = True, DEFAULT_CAP
+        return None
+
+
+# The golden vectors.
+
+class Vectors:
+    """Checks a directory of vectors, and counts them."""
+
+    def __init__(self, directory):
+        self.directory, self.checked, self.failures, self.seen = pathlib.Path(directory), 0, [], set()
+
+    def expect(self, name, got, want):
+        self.checked += 1
+        if got != want:
+            self.failures.append(f"{name}: got {got!r}, want {want!r}")
+
+    def refusal(self, act, *arguments):
+        try:
+            act(*arguments)
+        except Refused as refused:
+            return refused.code
+        return "Ok"
+
+    def run(self):
+        for path in sorted(self.directory.glob("*.json")):
+            family = json.loads(path.read_text(encoding="utf-8"))
+            for part, cases in family.items():
+                if part == "about":
+                    continue
+                for case in cases:
+                    where = f"{path.name} {part} {case['name']!r}"
+                    try:
+                        getattr(self, "check_" + part)(where, case)
+                    except Exception as error:  # a fault in one vector must not hide the others
+                        self.failures.append(f"{where}: {type(error).__name__}: {error}")
+        for _, (name, reply, _, _) in OPERATIONS.items():
+            for kind in (name + "Request", reply):
+                if kind not in self.seen:
+                    self.failures.append(f"no vector has a {kind}")
+
+    def check_frames(self, where, case):
+        data = bytes.fromhex(case["hex"])
+        header, kind, body = decode_frame(data, case["direction"] == "reply")
+        self.seen.add(kind)
+        self.expect(where, header, case["header"])
+        self.expect(where, (kind, body), (case["type"], case["body"]))
+        again = frame(header["opcode"], header["request_id"], encode(kind, body), status=header["status"],
+                      deadline_ms=header["deadline_ms"])
+        self.expect(where, again.hex(), case["hex"])
+
+    def check_bodies(self, where, case):
+        kind = OPERATIONS[case["opcode"]][0] + "Request"
+        self.expect(where, self.refusal(decode, kind, bytes.fromhex(case["hex"])), case["code"])
+
+    def check_connections(self, where, case):
+        connection = Connection(case["endpoint"])
+        for step in case["steps"]:
+            self.expect(where, connection.open, True)
+            got = connection.judge(bytes.fromhex(step["send"])) or "Ok"
+            self.expect(f"{where}, {step['note']}", got, step["code"])
+        self.expect(where, connection.open, not case["closed"])
+
+    def check_contexts(self, where, case):
+        data = bytes.fromhex(case["hex"])
+        if case["code"] != "Ok":
+            self.expect(where, self.refusal(parse_context, data), case["code"])
+            return
+        self.expect(where, parse_context(data), case["pairs"])
+        self.expect(where, canonical_context(list(reversed(case["pairs"]))), data)
+
+    def check_blobs(self, where, case):
+        key, data = bytes.fromhex(case["key"]), bytes.fromhex(case["blob"])
+        parts, context = blobs.parse(data), canonical_context(case["context"])
+        self.expect(where, blobs.open_blob(key, data, context).hex(), case["plaintext"])
+        for name in ("salt", "nonce", "commitment"):
+            self.expect(f"{where} {name}", parts[name].hex(), case[name])
+        for name in ("key_id", "key_version_id", "suite", "suite_name"):
+            self.expect(f"{where} {name}", parts[name], case[name])
+
+    def check_refused_blobs(self, where, case):
+        key, data = bytes.fromhex(case["key"]), bytes.fromhex(case["blob"])
+        self.expect(where, self.refusal(blobs.parse, data) != "Ok", case["unreadable"])
+        context = canonical_context(case["context"])
+        self.expect(where, self.refusal(blobs.open_blob, key, data, context), "InvalidCiphertext")
+
+    def check_handshakes(self, where, case):
+        self.expect(where, blobs.transcript(case).hex(), case["transcript"])
+        for label, field in (("client", "client_proof"), ("server", "server_proof"), ("frames", "frame_key")):
+            self.expect(f"{where} {field}", blobs.proof(label, case).hex(), case[field])
+        for sent in case["frames"]:
+            got = blobs.authenticator(case["method"], bytes.fromhex(case["frame_key"]), sent["direction"],
+                                      sent["sequence"], bytes.fromhex(sent["header_and_body"]))
+            self.expect(f"{where} frame {sent['sequence']}", got.hex(), sent["authenticator"])
+
+
+# The text's own tables.
+
+def spec_tables(text):
+    """Heading → rows of the tables under it."""
+    tables, heading = {}, ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ").strip()
+            tables[heading] = []
+        elif line.startswith("|") and not line.startswith("| ---"):
+            tables[heading].append([cell.strip() for cell in line.strip("|").split("|")])
+    return tables
+
+
+def check_spec(path):
+    tables = spec_tables(pathlib.Path(path).read_text(encoding="utf-8"))
+    faults = []
+
+    def compare(what, got, want):
+        if got != want:
+            faults.append(f"{what}: the text has {got}, the decoder {want}")
+
+    for name, fields in STRUCTS.items():
+        compare(name, [tuple(row[:2]) for row in tables.get(name, [])[1:]], fields)
+    for name, numbers in ENUMS.items():
+        compare(name, {int(row[0]): row[1] for row in tables.get(name, [])[1:]}, numbers)
+    compare("codes", {int(row[0]): row[1] for row in tables["6. Codes"][1:]}, CODES)
+    rows = {int(row[0], 16): (row[1], row[3] == "admin", row[9] == "yes") for row in tables["7.4 Operations"][1:]}
+    compare("operations", rows, {number: (op[0], op[2], op[3]) for number, op in OPERATIONS.items()})
+    headings = {heading for heading in tables if re.fullmatch(r"[A-Z]\w+", heading)}
+    compare("headings", headings - STRUCTS.keys() - ENUMS.keys(), set())
+    for struct_name, field in BOUNDS:
+        compare("bounds", any(name == field for name, _ in STRUCTS[struct_name]), True)
+    return faults
+
+
+# A live daemon.
+
+def receive(stream):
+    header = stream.read(HEADER_LEN)
+    if len(header) < HEADER_LEN:
+        raise ConnectionError("the daemon closed the connection")
+    return header + stream.read(parse_header(header)["length"])
+
+
+def call(connection, stream, opcode, request_id, body):
+    connection.sendall(frame(opcode, request_id, encode(OPERATIONS[opcode][0] + "Request", body), deadline_ms=5000))
+    header, kind, reply = decode_frame(receive(stream), True)
+    if (header["request_id"], header["opcode"]) != (request_id, opcode):
+        raise ConnectionError(f"a reply to something else: {header}")
+    if header["status"]:
+        raise Refused(CODES.get(header["status"], str(header["status"])), reply["message"])
+    return reply
+
+
+def ping(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        stream = connection.makefile("rb")
+        hello = call(connection, stream, 0x0001, 1, {
+            "min_version": 1, "max_version": 1, "agent": "decoder.py/1", "auth_method": {"AuthMethod": "none"},
+            "access_key": "", "client_nonce": {"hex": "00" * 32}, "proof": {"hex": ""}, "frame_authenticator": False})
+        payload = {"hex": os.urandom(32).hex()}
+        pong = call(connection, stream, 0x0002, 2, {"payload": payload})
+        if pong["payload"] != payload:
+            raise ConnectionError("ping came back changed")
+        return {"hello": hello, "ping": pong}
+
+
+# The command line.
+
+def arguments():
+    parser = argparse.ArgumentParser(description="An independent reader of Claviger's protocol.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check-spec", help="compare its tables with the text's").add_argument("path")
+    commands.add_parser("check-vectors", help="check every golden vector").add_argument("path")
+    commands.add_parser("ping", help="hello and ping to a live daemon").add_argument("socket")
+    one = commands.add_parser("decode", help="show one frame")
+    one.add_argument("hex")
+    one.add_argument("--reply", action="store_true")
+    opening = commands.add_parser("open-blob", help="decrypt a ciphertext blob with a key in hand")
+    opening.add_argument("--key-hex", required=True)
+    opening.add_argument("--blob-hex", required=True)
+    opening.add_argument("--context", action="append", default=[], metavar="K=V")
+    return parser.parse_args()
+
+
+def run(options):
+    if options.command == "check-spec":
+        return check_spec(options.path)
+    if options.command == "check-vectors":
+        vectors = Vectors(options.path)
+        vectors.run()
+        print(f"{vectors.checked} checks")
+        return vectors.failures
+    if options.command == "ping":
+        print(json.dumps(ping(options.socket), indent=2))
+    elif options.command == "decode":
+        header, kind, body = decode_frame(bytes.fromhex(options.hex), options.reply)
+        print(json.dumps({"header": header, "type": kind, "body": body}, indent=2, ensure_ascii=False))
+    else:
+        context = canonical_context([pair.split("=", 1) for pair in options.context])
+        plaintext = blobs.open_blob(bytes.fromhex(options.key_hex), bytes.fromhex(options.blob_hex), context)
+        sys.stdout.buffer.write(plaintext)
+    return []
+
+
+def main():
+    try:
+        faults = run(arguments())
+    except (Refused, OSError, ValueError) as error:
+        faults = [str(error)]
+    for fault in faults:
+        print(f"decoder.py: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The tables of protocol/SPEC.md, typed in by hand: codes, enumerations, bodies, operations, bounds."""
+
+import re
+
+HEADER_LEN = 24
+CAP_BEFORE_HELLO = 65536
+DEFAULT_CAP = 1048576
+
+# Section 6.
+CODES = {
+    0: "Ok", 1: "Malformed", 2: "UnsupportedVersion", 3: "UnknownOpcode", 4: "FrameTooLarge",
+    5: "HelloRequired", 6: "UnsupportedFlag", 7: "ReplyTooLarge", 10: "InvalidArgument",
+    11: "PlaintextTooLarge", 20: "AccessDenied", 21: "NotFound", 22: "Unauthenticated",
+    30: "InvalidKeyState", 31: "InvalidKeyUsage", 32: "UnsupportedByHsm", 33: "AlreadyExists",
+    34: "ClientTokenReused", 35: "KeyExhausted", 40: "InvalidCiphertext", 50: "Busy", 51: "Throttled",
+    52: "DeadlineExceeded", 53: "ShuttingDown", 60: "HsmUnavailable", 61: "StoreUnavailable",
+    62: "AuditUnavailable", 70: "NotAvailable", 99: "Internal",
+}
+
+# Section 7.2.
+ENUMS = {
+    "KeySpec": {1: "AES_256", 2: "SM4", 3: "RSA_2048", 4: "RSA_3072", 5: "RSA_4096", 6: "EC_P256",
+                7: "EC_P384", 8: "SM2", 9: "HMAC_256", 10: "HMAC_384", 11: "HMAC_512", 12: "HMAC_SM3"},
+    "KeyUsage": {1: "ENCRYPT_DECRYPT", 2: "SIGN_VERIFY", 3: "GENERATE_VERIFY_MAC"},
+    "Protection": {1: "HSM", 2: "SOFTWARE"},
+    "KeyOrigin": {1: "KMS", 2: "EXTERNAL"},
+    "KeyState": {1: "Enabled", 2: "Disabled", 3: "PendingImport", 4: "PendingDeletion", 5: "Deleted"},
+    "DataKeySpec": {1: "AES_256", 2: "AES_128", 3: "SM4"},
+    "AuthMethod": {0: "none", 1: "HMAC_SHA_256", 2: "HMAC_SM3"},
+    "ServiceState": {1: "serving", 2: "locked", 3: "stopping"},
+    "MemberState": {1: "up", 2: "down", 3: "pin-refused", 4: "no-root"},
+    "Suite": {1: "SOFTWARE_AES_256_GCM_HKDF", 2: "HSM_AES_256_GCM_DERIVED", 3: "HSM_AES_256_GCM_DIRECT"},
+}
+
+# Section 7.5: fields and types, in order.
+STRUCTS = {name: [tuple(field.split(":")) for field in fields.split()] for name, fields in {
+    "ErrorBody": "message:text retry_after_ms:u32",
+    "HelloRequest": "min_version:u8 max_version:u8 agent:text auth_method:AuthMethod access_key:text "
+                    "client_nonce:raw32 proof:bytes frame_authenticator:bool",
+    "HelloReply": "version:u8 agent:text endpoint:text server_nonce:raw32 proof:bytes complete:bool "
+                  "max_body:u32 max_in_flight:u32 max_batch:u16 max_plaintext:u32",
+    "PingRequest": "payload:bytes",
+    "PingReply": "version:text payload:bytes",
+    "StatusRequest": "",
+    "StatusReply": "version:text state:ServiceState reason:text domain_id:uuid root_generation:u32 "
+                   "uptime_ms:u64 pool:list<MemberStatus> keys:list<KeyCount> recovery_recipients:u16 "
+                   "warnings:list<text>",
+    "MemberStatus": "name:text profile:text state:MemberState reason:text epoch:u64 hardware:bool "
+                    "since:i64 specs:list<SpecStatus>",
+    "SpecStatus": "spec:KeySpec available:bool reason:text",
+    "KeyCount": "state:KeyState spec:KeySpec count:u64",
+    "BatchRequest": "items:list<BatchItem>",
+    "BatchItem": "opcode:u16 body:bytes",
+    "BatchReply": "results:list<BatchResult>",
+    "BatchResult": "status:u16 body:bytes",
+    "CreateKeyRequest": "client_token:raw16 spec:KeySpec usage:option<KeyUsage> protection:Protection "
+                        "origin:KeyOrigin project:project alias:option<alias> description:description "
+                        "tags:tags rotation_days:option<u16> sm2_user_id:option<bytes>",
+    "CreateKeyReply": "key_id:uuid key_version_id:option<uuid>",
+    "DescribeKeyRequest": "key:key",
+    "DescribeKeyReply": "key_id:uuid spec:KeySpec usage:KeyUsage state:KeyState protection:Protection "
+                        "origin:KeyOrigin project:project description:description aliases:list<text> "
+                        "tags:tags created_at:i64 created_by:text primary_version_id:option<uuid> "
+                        "version_count:u32 rotation:option<Rotation> deletion_date:option<i64> "
+                        "deletion_protection:bool material_expires_at:option<i64> "
+                        "sm2_user_id:option<bytes> assurance:Assurance",
+    "Rotation": "days:u16 last:option<i64> next:option<i64>",
+    "Assurance": "hardware:bool members:list<text>",
+    "ListKeysRequest": "state:option<KeyState> spec:option<KeySpec> project:option<project> "
+                       "tag:option<tag> limit:u16 page:bytes",
+    "ListKeysReply": "keys:list<KeySummary> next_page:bytes",
+    "KeySummary": "key_id:uuid spec:KeySpec usage:KeyUsage state:KeyState protection:Protection "
+                  "origin:KeyOrigin project:project description:description aliases:list<text> created_at:i64",
+    "EnableKeyRequest": "keys:list<key>",
+    "DisableKeyRequest": "keys:list<key>",
+    "KeyStatesReply": "results:list<KeyStateResult>",
+    "KeyStateResult": "key:key status:u16 key_id:option<uuid> state:option<KeyState> changed:bool message:text",
+    "EncryptRequest": "key:key plaintext:bytes context:context",
+    "EncryptReply": "key_id:uuid key_version_id:uuid ciphertext_blob:bytes",
+    "DecryptRequest": "key:option<key> ciphertext_blob:bytes context:context",
+    "DecryptReply": "key_id:uuid key_version_id:uuid plaintext:bytes",
+    "ReEncryptRequest": "source_key:option<key> ciphertext_blob:bytes source_context:context "
+                        "destination_key:key destination_context:context",
+    "ReEncryptReply": "source_key_id:uuid source_key_version_id:uuid key_id:uuid key_version_id:uuid "
+                      "ciphertext_blob:bytes",
+    "DescribeBlobRequest": "ciphertext_blob:bytes",
+    "DescribeBlobReply": "key_id:uuid key_version_id:uuid spec:KeySpec suite:Suite plaintext_len:u32",
+    "GenerateDataKeyRequest": "key:key size:size context:context",
+    "GenerateDataKeyReply": "key_id:uuid key_version_id:uuid plaintext:bytes ciphertext_blob:bytes",
+    "GenerateDataKeyWithoutPlaintextRequest": "key:key size:size context:context",
+    "GetRandomRequest": "length:u16",
+    "GetRandomReply": "random:bytes",
+}.items()}
+
+# Section 7.4: number, name, reply, whether only the admin endpoint has it, whether a batch may carry it.
+OPERATIONS = {number: (name, reply, admin, batchable) for number, name, reply, admin, batchable in [
+    (0x0001, "Hello", "HelloReply", False, False),
+    (0x0002, "Ping", "PingReply", False, False),
+    (0x0003, "Status", "StatusReply", True, False),
+    (0x0004, "Batch", "BatchReply", False, False),
+    (0x0101, "CreateKey", "CreateKeyReply", False, False),
+    (0x0102, "DescribeKey", "DescribeKeyReply", False, False),
+    (0x0103, "ListKeys", "ListKeysReply", False, False),
+    (0x0104, "EnableKey", "KeyStatesReply", False, False),
+    (0x0105, "DisableKey", "KeyStatesReply", False, False),
+    (0x0201, "Encrypt", "EncryptReply", False, True),
+    (0x0202, "Decrypt", "DecryptReply", False, True),
+    (0x0203, "ReEncrypt", "ReEncryptReply", False, True),
+    (0x0204, "DescribeBlob", "DescribeBlobReply", False, True),
+    (0x0205, "GenerateDataKey", "GenerateDataKeyReply", False, True),
+    (0x0206, "GenerateDataKeyWithoutPlaintext", "EncryptReply", False, True),
+    (0x0207, "GetRandom", "GetRandomReply", False, True),
+]}
+
+# Section 7.5: bounds that belong to one field of a request.
+BOUNDS = {
+    ("HelloRequest", "agent"): lambda v: len(v) <= 64 and all(" " <= c <= "~" for c in v),
+    ("HelloRequest", "access_key"): lambda v: re.fullmatch(r"[A-Za-z0-9_-]{0,64}", v) is not None,
+    ("HelloRequest", "proof"): lambda v: len(unhex(v)) <= 64,
+    ("PingRequest", "payload"): lambda v: len(unhex(v)) <= 4096,
+    ("BatchRequest", "items"): lambda v: len(v) <= 1024,
+    ("CreateKeyRequest", "rotation_days"): lambda v: v is None or 7 <= v <= 730,
+    ("CreateKeyRequest", "sm2_user_id"): lambda v: v is None or len(unhex(v)) <= 255,
+    ("ListKeysRequest", "limit"): lambda v: v <= 1000,
+    ("ListKeysRequest", "page"): lambda v: len(unhex(v)) <= 64,
+    ("EnableKeyRequest", "keys"): lambda v: 1 <= len(v) <= 100,
+    ("DisableKeyRequest", "keys"): lambda v: 1 <= len(v) <= 100,
+    ("GetRandomRequest", "length"): lambda v: 1 <= v <= 4096,
+}
+# Lists that are refused by their count alone.
+COUNTS = {("BatchRequest", "items"): (0, 1024), ("EnableKeyRequest", "keys"): (1, 100),
+          ("DisableKeyRequest", "keys"): (1, 100), "tags": (0, 20)}
+
+
+class Refused(Exception):
+    """Bytes that the text says must be refused, with the code's name."""
+
+    def __init__(self, code, why):
+        super().__init__(f"{code}: {why}")
+        self.code = code
+
+
+def malformed(why):
+    return Refused("Malformed", why)
+
+
+def invalid(why):
+    return Refused("InvalidArgument", why)
+
+
+def unhex(meaning):
+    return bytes.fromhex(meaning["hex"])
