@@ -138,7 +138,7 @@ fn read_config(path: &std::path::Path) -> Result<Config, Failed> {
 fn serve(run: Run) -> Result<(), Failed> {
     let config = match (run.config, run.state_dir) {
         (Some(path), _) => read_config(&path)?,
-        (None, Some(dir)) => Config::dev(&std::path::absolute(dir).map_err(Failed::usage)?),
+        (None, Some(dir)) => Config::dev(&dir).map_err(Failed::usage)?,
         (None, None) => {
             let text = "say what to run on: --config FILE, or --dev --state-dir DIR (see --help)";
             return Err(Failed::usage(text));
@@ -146,8 +146,7 @@ fn serve(run: Run) -> Result<(), Failed> {
     };
     start_log();
     let socket = config.admin.socket.clone();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::other)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::other)?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(&stop).map_err(Failed::other)?;

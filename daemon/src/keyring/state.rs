@@ -18,7 +18,7 @@ pub enum Action {
 
 /// What the state says to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It may be done, and the key is in this state afterwards.
     Yes(KeyState),
     /// Nothing to do; a success that says so.
@@ -29,7 +29,7 @@ pub enum Verdict {
 
 /// The table.
 #[must_use]
-pub fn allows(state: KeyState, action: Action) -> Verdict {
+pub(super) fn allows(state: KeyState, action: Action) -> Verdict {
     use Action::{Describe, Disable, Enable, Use};
     use KeyState::{Deleted, Disabled, Enabled, PendingDeletion, PendingImport};
     use Verdict::{Already, No, Yes};

@@ -1,4 +1,6 @@
 //! The whole service, single-threaded: a seed decides which call is polled, which
+
+#![allow(unreachable_pub)] // shared by the simulation tests of this crate
 //! queue runs its next job, and when the clock moves. Everything that happens is
 //! in the trace.
 

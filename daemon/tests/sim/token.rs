@@ -131,7 +131,9 @@ impl Token for SimToken {
             }
             Command::RootSeal { aad, plaintext } => {
                 let nonce = self.fresh();
-                Ok(Answer::Bytes([nonce.as_slice(), &seal(&ROOT, nonce, aad, plaintext.expose())].concat().into()))
+                Ok(Answer::Bytes(
+                    [nonce.as_slice(), &seal(&ROOT, nonce, aad, plaintext.expose())].concat().into(),
+                ))
             }
             Command::RootOpen { aad, sealed } => {
                 let (nonce, sealed) = split(sealed)?;

@@ -1,6 +1,7 @@
 //! stub
 use uuid::Uuid;
 /// stub
+#[derive(Default)]
 pub struct DomainKeys;
 impl DomainKeys {
     /// a

@@ -4,6 +4,7 @@ use super::lane::Lane;
 use claviger_protocol::KeySpec;
 use std::sync::Arc;
 /// stub
+#[derive(Default)]
 pub struct Report;
 impl Report {
     /// stub

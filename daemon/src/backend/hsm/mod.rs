@@ -5,3 +5,4 @@ pub mod domain;
 pub mod lane;
 pub mod member;
 pub mod pool;
+pub mod tools;
