@@ -54,12 +54,6 @@ impl Outcome {
     pub fn request_id(&self) -> u64 {
         self.header.request_id
     }
-
-    /// Whether it is a refusal.
-    #[must_use]
-    pub fn is_refused(&self) -> bool {
-        self.result.is_err()
-    }
 }
 
 /// A call whose keys have been found. Only [`Service`] makes one.
@@ -167,15 +161,10 @@ impl Service {
         let header = frame.header;
         let deadline = self.deadline(&frame);
         match frame.request {
-            Err(failure) => {
-                let events = self.refused(caller, header.request_id, header.opcode, failure.code);
-                Outcome { header, result: Err(failure), events }
-            }
+            Err(failure) => self.refusal(caller, header, failure),
             Ok(Request::Batch(batch)) if batch.items.len() > usize::from(self.limits.max_batch) => {
                 let text = format!("a batch has at most {} items", self.limits.max_batch);
-                let failure = Failure::new(Code::InvalidArgument, text);
-                let events = self.refused(caller, header.request_id, header.opcode, failure.code);
-                Outcome { header, result: Err(failure), events }
+                self.refusal(caller, header, Failure::new(Code::InvalidArgument, text))
             }
             Ok(Request::Batch(batch)) => {
                 let (results, events) = self.batch(caller, header, deadline, batch.items).await;
@@ -253,14 +242,17 @@ impl Service {
         (results, all)
     }
 
-    /// The outcome of a connection's hello; a refusal leaves an event.
+    /// The outcome of a hello that was accepted.
     #[must_use]
-    pub fn greeted(&self, caller: &Caller, header: Header, greeted: Result<Reply, Failure>) -> Outcome {
-        let events = match &greeted {
-            Ok(_) => Closed::default(),
-            Err(failure) => self.refused(caller, header.request_id, header.opcode, failure.code),
-        };
-        Outcome { header, result: greeted.and_then(|reply| self.encode(&reply)), events }
+    pub fn greeted(&self, header: Header, reply: &Reply) -> Outcome {
+        Outcome { header, result: self.encode(reply), events: Closed::default() }
+    }
+
+    /// The outcome of a frame that doesn't become a call; it leaves an event.
+    #[must_use]
+    pub fn refusal(&self, caller: &Caller, header: Header, failure: Failure) -> Outcome {
+        let events = self.refused(caller, header.request_id, header.opcode, failure.code);
+        Outcome { header, result: Err(failure), events }
     }
 
     /// Records the events of calls that have run, then writes their replies: the

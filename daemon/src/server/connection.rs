@@ -99,6 +99,7 @@ impl Connection {
         let mut timer = clock.sleep(self.until_check()).boxed();
         loop {
             let turn = self.take_turn().await;
+            self.collect();
             self.conclude();
             if self.send().is_err() || self.is_over() {
                 return;
@@ -159,17 +160,14 @@ impl Connection {
             Ok(None) => {
                 let header = Header::from_bytes(&head);
                 if !self.input.fit(header.length as usize) {
-                    self.refuse(&header, &Code::Busy.into());
+                    self.refuse(header, Code::Busy.into());
                     self.skip = HEADER_LEN + header.length as usize;
                     self.discard_skipped();
                 }
                 None
             }
             Err(error @ FrameError::TooLarge { .. }) => {
-                self.refuse(
-                    &Header::from_bytes(&head),
-                    &Failure::new(Code::FrameTooLarge, error.to_string()),
-                );
+                self.refuse(Header::from_bytes(&head), Failure::new(Code::FrameTooLarge, error.to_string()));
                 self.closing = true;
                 None
             }
@@ -189,7 +187,7 @@ impl Connection {
         };
         if let Err(failure) = checked {
             self.input.consume(whole);
-            self.refuse(&header, &failure);
+            self.refuse(header, failure);
             return;
         }
         let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
@@ -234,19 +232,27 @@ impl Connection {
             access_key: None,
             connection: self.number,
         });
-        let outcome = context.service.greeted(&caller, header, greeted.map(Reply::Hello));
-        if outcome.is_refused() {
-            self.closing = true;
-        } else {
-            self.caller = Some(caller);
+        match greeted {
+            Ok(reply) => {
+                self.finished.push(context.service.greeted(header, &Reply::Hello(reply)));
+                self.caller = Some(caller);
+            }
+            Err(failure) => {
+                self.finished.push(context.service.refusal(&caller, header, failure));
+                self.closing = true;
+            }
         }
-        self.finished.push(outcome);
     }
 
     fn finish(&mut self, outcome: Outcome) {
         self.waiting.remove(&outcome.request_id());
         self.finished.push(outcome);
-        // Whatever else has finished goes out with the same write.
+        self.collect();
+    }
+
+    /// Takes whatever else has finished: it goes out with the same write. Called
+    /// every turn, so that a flood of input can't keep a waiting call from its end.
+    fn collect(&mut self) {
         while let Some(Some(outcome)) = self.calls.next().now_or_never() {
             self.waiting.remove(&outcome.request_id());
             self.finished.push(outcome);
@@ -260,8 +266,12 @@ impl Connection {
         }
     }
 
-    fn refuse(&mut self, header: &Header, failure: &Failure) {
-        write_refusal(header, failure, self.output.tail());
+    /// Refuses a frame that doesn't become a call. Whoever has said hello leaves an event.
+    fn refuse(&mut self, header: Header, failure: Failure) {
+        match &self.caller {
+            Some(caller) => self.finished.push(self.context.service.refusal(caller, header, failure)),
+            None => write_refusal(&header, &failure, self.output.tail()),
+        }
     }
 
     fn discard_skipped(&mut self) {
