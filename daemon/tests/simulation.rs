@@ -2,6 +2,8 @@
 //! from a seed: the same seed gives the same trace, and what it answers is right.
 //! A failing seed is printed and replays.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test: what is not as expected must fail it
+
 mod sim;
 
 use std::collections::BTreeMap;
