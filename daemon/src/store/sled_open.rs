@@ -24,6 +24,12 @@ use std::path::{Path, PathBuf};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
 use super::sled_store::{REVISION_KEY, unwrap_value};
 
+/// Bytes of a segment of the log. sled moves a page of over a quarter of this to a
+/// file of its own, which it writes without a sync, and a page may hold 20 records
+/// of the largest size (340 KiB): with its default of 512 KiB, power loss could take
+/// what was acknowledged. Part of the format: sled refuses another size.
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+
 /// An opened database.
 pub(super) struct Opened {
     pub(super) db: sled::Db,
@@ -161,6 +167,7 @@ fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
     sled::Config::new()
         .path(dir)
         .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
         // Its background flush isn't durable, only logs errors, and made recovery panic after power loss.
         .flush_every_ms(None)
         .mode(sled::Mode::HighThroughput)

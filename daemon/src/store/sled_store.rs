@@ -40,16 +40,22 @@ pub struct SledStore {
     reads: Worker,
 }
 
+/// What closing gives back.
+#[derive(Clone)]
+struct Disk {
+    db: sled::Db,
+    /// Keeps other daemons out for as long as anything here may write.
+    _lock: Arc<StateLock>,
+}
+
 struct Shared {
-    gate: Gate<sled::Db>,
+    gate: Gate<Disk>,
     log: File,
     sync: SyncFn,
     /// Last revision given; only the committer changes it.
     revision: AtomicU64,
     watchers: Watchers,
     failure: watch::Sender<Option<String>>,
-    /// Keeps other daemons out for as long as anything here may write.
-    _lock: Arc<StateLock>,
 }
 
 impl SledStore {
@@ -83,13 +89,12 @@ impl SledStore {
         let (committer, reads) = (start("store-commit")?, start("store-read")?);
         let Opened { db, log, revision } = sled_open::open(state.dir(), cache_bytes)?;
         let shared = Arc::new(Shared {
-            gate: Gate::new(db),
+            gate: Gate::new(Disk { db, _lock: Arc::clone(state) }),
             log,
             sync,
             revision: AtomicU64::new(revision),
             watchers: Watchers::default(),
             failure: watch::Sender::new(None),
-            _lock: Arc::clone(state),
         });
         let serving = Arc::clone(&shared);
         let commits = Inbox::new(committer, queue, MAX_WAITING_BYTES, move |group| serving.serve(group));
@@ -103,8 +108,8 @@ impl SledStore {
         self.shared.failure.subscribe()
     }
 
-    /// Finishes the commits that wait, makes all durable and gives the database
-    /// back; later calls are refused.
+    /// Finishes the commits that wait, makes all durable, and gives back the
+    /// database and its hold on the state directory; later calls are refused.
     ///
     /// # Errors
     /// [`StoreError::Failed`] where the last sync fails, or the store had failed before.
@@ -137,7 +142,7 @@ impl SledStore {
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Future<'_, Result<Option<Versioned>, StoreError>> {
         let key = key.to_vec();
-        self.read(move |shared| shared.gate.read(Scope::Key(&key), |db| get(db, &key)))
+        self.read(move |shared| shared.gate.read(Scope::Key(&key), |disk| get(&disk.db, &key)))
     }
 
     fn list(
@@ -148,7 +153,7 @@ impl Store for SledStore {
     ) -> Future<'_, Result<Listed, StoreError>> {
         let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
         self.read(move |shared| {
-            shared.gate.read(Scope::Prefix(&prefix), |db| list(db, &prefix, after.as_deref(), limit))
+            shared.gate.read(Scope::Prefix(&prefix), |disk| list(&disk.db, &prefix, after.as_deref(), limit))
         })
     }
 
@@ -226,10 +231,10 @@ impl Shared {
     /// Judges and applies each batch in turn, then makes all of them durable. Also
     /// a refusal is only told after the sync: it may rest on a batch before it.
     fn write(&self, batches: &[Vec<Op>]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
-        let results = self.gate.write(|db, touch| {
+        let results = self.gate.write(|disk, touch| {
             let mut results = Vec::with_capacity(batches.len());
             for batch in batches {
-                match self.apply(db, batch, touch) {
+                match self.apply(&disk.db, batch, touch) {
                     Err(StoreError::Failed(reason)) => return Err(StoreError::Failed(reason)),
                     result => results.push(result),
                 }
@@ -261,8 +266,8 @@ impl Shared {
     }
 
     fn make_durable(&self) -> Result<(), StoreError> {
-        let Some(db) = self.gate.database() else { return Ok(()) };
-        db.flush().map_err(failed)?;
+        let Some(disk) = self.gate.database() else { return Ok(()) };
+        disk.db.flush().map_err(failed)?;
         (self.sync)(&self.log).map_err(|error| StoreError::Failed(format!("sync: {error}")))
     }
 
