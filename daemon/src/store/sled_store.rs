@@ -109,7 +109,7 @@ impl SledStore {
     }
 
     /// Finishes the commits that wait, makes all durable, and gives back the
-    /// database and its hold on the state directory; later calls are refused.
+    /// database and its hold on the state directory; calls after its answer are refused.
     ///
     /// # Errors
     /// [`StoreError::Failed`] where the last sync fails, or the store had failed before.
