@@ -1,8 +1,8 @@
 //! The store on disk: one sled tree, one committer, one reader, each on a thread
 //! of its own. How the files are opened and mended is in `sled_open`.
 //!
-//! The committer takes every batch that waits, judges and applies them one after
-//! the other, makes them durable together (sled's `flush`, which only hands them
+//! The committer takes every batch that waits, judges each against the state that
+//! those before it make, applies them, makes them durable together (sled's `flush`, which only hands them
 //! to the kernel, then our `fdatasync`), calls the watchers, and answers. After
 //! an error of flush or sync nobody knows what is on the disk: the store is
 //! failed for ever, says so through [`SledStore::failed`], and the daemon must end.
@@ -10,6 +10,7 @@
 //! In the tree: `k` ‖ key → revision (u64 LE) ‖ value, and the revision counter
 //! under `r`, rewritten within each batch.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +30,9 @@ use crate::edge::{Edge, Worker};
 /// Tree key of the revision counter.
 pub(super) const REVISION_KEY: &[u8] = b"r";
 const RECORD_TAG: u8 = b'k';
+/// Bytes after which a group goes to sled though more waits: bounds what is held
+/// in memory twice, and how far one batch of sled's reaches over its log.
+const MAX_GROUP_BYTES: usize = 1024 * 1024;
 
 type Answer = oneshot::Sender<Result<u64, StoreError>>;
 type SyncFn = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
@@ -228,41 +232,25 @@ impl Shared {
         }
     }
 
-    /// Judges and applies each batch in turn, then makes all of them durable. Also
-    /// a refusal is only told after the sync: it may rest on a batch before it.
+    /// Judges each batch in turn, applies them, and makes them durable. Also a
+    /// refusal is only told after the sync: it may rest on a batch before it.
     fn write(&self, batches: &[Vec<Op>]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
         let results = self.gate.write(|disk, touch| {
+            let mut group = Group::new(&disk.db, self.revision.load(Ordering::Relaxed));
             let mut results = Vec::with_capacity(batches.len());
             for batch in batches {
-                match self.apply(&disk.db, batch, touch) {
+                match group.add(batch, touch) {
                     Err(StoreError::Failed(reason)) => return Err(StoreError::Failed(reason)),
                     result => results.push(result),
                 }
             }
+            self.revision.store(group.apply()?, Ordering::Relaxed);
             Ok(results)
         })?;
         if results.iter().any(Result::is_ok) {
             self.make_durable()?;
         }
         Ok(results)
-    }
-
-    fn apply(&self, db: &sled::Db, batch: &[Op], touch: &mut dyn FnMut(Vec<u8>)) -> Result<u64, StoreError> {
-        rules::judge(batch, |key| Ok(get(db, key)?.map(|record| record.revision)))?;
-        let revision = self.revision.load(Ordering::Relaxed) + 1;
-        let mut writes = sled::Batch::default();
-        writes.insert(REVISION_KEY, &revision.to_le_bytes());
-        for op in batch {
-            match &op.change {
-                Change::Put(value) => writes.insert(tree_key(&op.key), wrap_value(revision, value)),
-                Change::Delete => writes.remove(tree_key(&op.key)),
-                Change::Check => continue,
-            }
-            touch(op.key.clone());
-        }
-        db.apply_batch(writes).map_err(failed)?;
-        self.revision.store(revision, Ordering::Relaxed);
-        Ok(revision)
     }
 
     fn make_durable(&self) -> Result<(), StoreError> {
@@ -280,6 +268,74 @@ impl Shared {
         // Dropping the last handle flushes once more, and may panic on damaged files.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
         result
+    }
+}
+
+/// Batches on their way into the tree. They go as one batch of sled's, which costs
+/// a write of its own for each that it is given; each is still whole or not there.
+struct Group<'a> {
+    db: &'a sled::Db,
+    /// Last revision given, and the last that sled has.
+    revision: u64,
+    applied: u64,
+    writes: sled::Batch,
+    bytes: usize,
+    /// Revision, `None` where removed, of each key in `writes`.
+    changed: BTreeMap<Vec<u8>, Option<u64>>,
+}
+
+impl<'a> Group<'a> {
+    fn new(db: &'a sled::Db, revision: u64) -> Self {
+        Self {
+            db,
+            revision,
+            applied: revision,
+            writes: sled::Batch::default(),
+            bytes: 0,
+            changed: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, batch: &[Op], touch: &mut dyn FnMut(Vec<u8>)) -> Result<u64, StoreError> {
+        rules::judge(batch, |key| match self.changed.get(key) {
+            Some(revision) => Ok(*revision),
+            None => Ok(get(self.db, key)?.map(|record| record.revision)),
+        })?;
+        self.revision += 1;
+        self.writes.insert(REVISION_KEY, &self.revision.to_le_bytes());
+        for op in batch {
+            let revision = match &op.change {
+                Change::Put(value) => {
+                    self.bytes += value.len();
+                    self.writes.insert(tree_key(&op.key), wrap_value(self.revision, value));
+                    Some(self.revision)
+                }
+                Change::Delete => {
+                    self.writes.remove(tree_key(&op.key));
+                    None
+                }
+                Change::Check => continue,
+            };
+            self.bytes += op.key.len();
+            self.changed.insert(op.key.clone(), revision);
+            touch(op.key.clone());
+        }
+        let revision = self.revision;
+        if self.bytes > MAX_GROUP_BYTES {
+            self.apply()?;
+        }
+        Ok(revision)
+    }
+
+    /// Gives sled what was added; answers the last revision.
+    fn apply(&mut self) -> Result<u64, StoreError> {
+        if self.applied < self.revision {
+            self.db.apply_batch(std::mem::take(&mut self.writes)).map_err(failed)?;
+            self.applied = self.revision;
+        }
+        self.bytes = 0;
+        self.changed.clear();
+        Ok(self.revision)
     }
 }
 

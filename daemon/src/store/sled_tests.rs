@@ -106,6 +106,48 @@ fn sixteen_waiting_commits_share_one_sync() {
 }
 
 #[test]
+fn a_group_judges_each_batch_after_those_before_it() {
+    let bench = Bench::new(100);
+    let op = |expect, change| vec![Op { key: b"a".to_vec(), expect, change }];
+    let written = || Change::Put(b"v".to_vec());
+    let batches = [
+        (op(Expect::Revision(1), written()), None),
+        (op(Expect::Absent, written()), Some(1)),
+        (op(Expect::Absent, written()), None),
+        (op(Expect::Revision(1), written()), Some(2)),
+        (op(Expect::Revision(1), written()), None),
+        (op(Expect::Revision(2), Change::Check), Some(3)),
+        (op(Expect::Revision(2), Change::Delete), Some(4)),
+        (op(Expect::Revision(2), Change::Check), None),
+        (op(Expect::Absent, Change::Put(vec![])), Some(5)),
+    ];
+    let commits: Vec<_> = batches.iter().map(|(batch, _)| bench.store.commit(batch.clone())).collect();
+    for (commit, (batch, revision)) in commits.into_iter().zip(&batches) {
+        assert_eq!(bench.run(commit).ok(), *revision, "{batch:?}");
+    }
+    let left = bench.run(bench.store.get(b"a")).unwrap().unwrap();
+    assert_eq!((left.revision, left.value.len()), (5, 0));
+    assert_eq!(bench.syncs.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_group_larger_than_sled_is_given_at_once_is_whole_too() {
+    let bench = Bench::new(100);
+    let large = |i: u8| Op {
+        key: vec![i],
+        expect: Expect::Absent,
+        change: Change::Put(vec![i; crate::store::MAX_VALUE_LEN]),
+    };
+    let commits: Vec<_> =
+        (0..90).map(|i| bench.store.commit((0..3).map(|part| large(i % 45 + 45 * part)).collect())).collect();
+    // The second half meets what the first has written, applied or waiting.
+    for (i, commit) in commits.into_iter().enumerate() {
+        assert_eq!(bench.run(commit).is_ok(), i < 45);
+    }
+    assert_eq!(bench.run(bench.store.list(b"", None, 999)).unwrap().len(), 135);
+}
+
+#[test]
 fn a_refused_batch_costs_no_sync_and_no_revision() {
     let bench = Bench::new(100);
     let check = || Op { key: b"a".to_vec(), expect: Expect::Revision(9), change: Change::Check };

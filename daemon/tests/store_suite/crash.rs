@@ -47,7 +47,7 @@ fn child() {
     });
 }
 
-fn start_child(dir: &Path) -> Child {
+pub(crate) fn start_child(dir: &Path) -> Child {
     start(Command::new(std::env::current_exe().unwrap()), dir)
 }
 
@@ -70,19 +70,22 @@ fn acknowledged_before_kill(dir: &Path, count: usize) -> Vec<(Vec<u8>, u64)> {
     acks
 }
 
+/// Batch and revision; `None` for other lines, and for one that the kill cut.
+pub(crate) fn parse_ack(line: &str) -> Option<(Vec<u8>, u64)> {
+    let mut words = line.split(' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some("ack"), Some(id), Some(revision)) => Some((hex::decode(id).ok()?, revision.parse().ok()?)),
+        _ => None,
+    }
+}
+
 fn acknowledged(mut child: Child, count: usize) -> (Vec<(Vec<u8>, u64)>, bool) {
     let mut acks = Vec::new();
     let mut killed = false;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        // The kill may cut the last line: then it isn't an acknowledgement.
-        let mut words = line.split(' ');
-        let (Some("ack"), Some(id), Some(revision)) = (words.next(), words.next(), words.next()) else {
-            continue;
-        };
-        let (Ok(id), Ok(revision)) = (hex::decode(id), revision.parse()) else { continue };
-        acks.push((id, revision));
-        if acks.len() == count {
+        acks.extend(parse_ack(&line));
+        if acks.len() == count && !killed {
             child.kill().unwrap();
             killed = true;
         }
@@ -92,7 +95,7 @@ fn acknowledged(mut child: Child, count: usize) -> (Vec<(Vec<u8>, u64)>, bool) {
 }
 
 /// Every batch in the store, whole, by its id, with its revision.
-fn whole_batches(dir: &Path) -> (BTreeMap<Vec<u8>, u64>, u64) {
+pub(crate) fn whole_batches(dir: &Path) -> (BTreeMap<Vec<u8>, u64>, u64) {
     block_on(async {
         let store = open(dir).unwrap();
         let mut parts: BTreeMap<Vec<u8>, BTreeSet<u64>> = BTreeMap::new();
