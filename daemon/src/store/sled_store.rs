@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{oneshot, watch};
 
 use super::gate::{Gate, Scope};
+use super::head::Head;
 use super::inbox::Inbox;
 use super::open::{OpenError, StateLock, io_error};
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
@@ -55,6 +56,7 @@ struct Disk {
 struct Shared {
     gate: Gate<Disk>,
     log: File,
+    head: Head,
     sync: SyncFn,
     /// Last revision given; only the committer changes it.
     revision: AtomicU64,
@@ -91,10 +93,11 @@ impl SledStore {
             edge.workers.start(name, queue).map_err(io_error("start a thread for the store in", state.dir()))
         };
         let (committer, reads) = (start("store-commit")?, start("store-read")?);
-        let Opened { db, log, revision } = sled_open::open(state.dir(), cache_bytes)?;
+        let Opened { db, log, head, revision } = sled_open::open(state.dir(), cache_bytes)?;
         let shared = Arc::new(Shared {
             gate: Gate::new(Disk { db, _lock: Arc::clone(state) }),
             log,
+            head,
             sync,
             revision: AtomicU64::new(revision),
             watchers: Watchers::default(),
@@ -256,7 +259,9 @@ impl Shared {
     fn make_durable(&self) -> Result<(), StoreError> {
         let Some(disk) = self.gate.database() else { return Ok(()) };
         disk.db.flush().map_err(failed)?;
-        (self.sync)(&self.log).map_err(|error| StoreError::Failed(format!("sync: {error}")))
+        let noted =
+            (self.sync)(&self.log).and_then(|()| self.head.note(self.revision.load(Ordering::Relaxed)));
+        noted.map_err(|error| StoreError::Failed(format!("sync: {error}")))
     }
 
     fn close(&self) -> Result<(), StoreError> {
