@@ -101,6 +101,32 @@ class Connection:
         return None
 
 
+# Section 11.
+
+def judge_item(opcode, body):
+    """The code of a batch's item, Ok where its operation decides."""
+    if opcode not in OPERATIONS:
+        return "UnknownOpcode"
+    name, _, _, batchable = OPERATIONS[opcode]
+    if not batchable:
+        return "InvalidArgument"
+    try:
+        decode(name + "Request", body)
+    except Refused as refused:
+        return refused.code
+    return "Ok"
+
+
+def place_results(replies, max_body):
+    """Which code each item gets, by the lengths of their reply bodies."""
+    used, codes = 8, []
+    for after, length in zip(reversed(range(len(replies))), replies):
+        fits = used + 10 + length + 22 * after <= max_body
+        used += 10 + length if fits else 22
+        codes.append("Ok" if fits else "ReplyTooLarge")
+    return codes
+
+
 # The golden vectors.
 
 class Vectors:
@@ -151,6 +177,12 @@ class Vectors:
     def check_bodies(self, where, case):
         kind = OPERATIONS[case["opcode"]][0] + "Request"
         self.expect(where, self.refusal(decode, kind, bytes.fromhex(case["hex"])), case["code"])
+
+    def check_batch_items(self, where, case):
+        self.expect(where, judge_item(case["opcode"], bytes.fromhex(case["hex"])), case["code"])
+
+    def check_batch_rooms(self, where, case):
+        self.expect(where, place_results(case["replies"], case["max_body"]), case["codes"])
 
     def check_connections(self, where, case):
         connection = Connection(case["endpoint"])
