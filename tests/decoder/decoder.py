@@ -32,6 +32,8 @@ HEADER_FIELDS = ("length", "version", "flags", "opcode", "request_id", "deadline
 # Section 3.
 
 def parse_header(data):
+    if len(data) < HEADER_LEN:
+        raise Refused("Malformed", "a header has 24 bytes")
     return dict(zip(HEADER_FIELDS, HEADER.unpack(data[:HEADER_LEN])))
 
 
