@@ -166,7 +166,7 @@ fn every_operation_code_and_enumeration_value_has_a_vector() {
             }
         )+};
     }
-    complete!(KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
+    complete!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
 }
 
 fn collect_enumerations(meaning: &Value, found: &mut BTreeSet<(String, String)>) {
