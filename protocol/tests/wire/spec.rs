@@ -203,6 +203,34 @@ fn the_vectors_are_what_their_maker_writes() {
 }
 
 #[test]
+fn no_declaration_or_hash_order_reaches_the_wire() {
+    let mut sources: Vec<_> = ["src", "src/body"].map(|dir| root().join(dir)).into();
+    let mut derived = 0;
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("HashMap") && !text.contains("HashSet"), "{}", path.display());
+        // An enum that derives serde's traits is written as its place in the declaration.
+        for after in text.split("derive(").skip(1).filter(|after| derives_serde(after)) {
+            let item = after.lines().skip(1).map(str::trim).find(|line| !line.starts_with(['#', '/']));
+            let item = item.unwrap_or_default().trim_start_matches("pub ");
+            assert!(item.starts_with("struct "), "{}: {item}", path.display());
+            derived += 1;
+        }
+    }
+    assert!(derived > 2, "the search finds what it looks for");
+}
+
+fn derives_serde(after: &str) -> bool {
+    after
+        .split_once(')')
+        .is_some_and(|(traits, _)| traits.contains("Serialize") || traits.contains("Deserialize"))
+}
+
+#[test]
 fn every_part_of_the_vectors_is_one_that_the_tests_know() {
     let known: BTreeSet<_> = [
         "about",
