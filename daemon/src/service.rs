@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use claviger_protocol::body::{BatchItem, BatchReply, BatchResult};
+use claviger_protocol::batch::Results;
+use claviger_protocol::body::{BatchItem, BatchReply};
 use claviger_protocol::ops::AuditSync;
 use claviger_protocol::{Code, Header, KeyRef, Opcode, Reply, Request, Resource, SecretBytes};
 
@@ -27,7 +28,7 @@ use crate::keyring::{KeyEntry, Keyring};
 use crate::ops;
 use crate::policy;
 
-use reply::{Room, write_reply};
+use reply::{error_body, write_reply};
 
 pub use reply::write_refusal;
 
@@ -172,9 +173,8 @@ impl Service {
                 self.refusal(caller, header, Failure::new(Code::InvalidArgument, text))
             }
             Ok(Request::Batch(batch)) => {
-                let (results, events) = self.batch(caller, header, deadline, batch.items).await;
-                let reply = Reply::Batch(BatchReply { results });
-                Outcome { header, result: self.encode(&reply), events }
+                let (reply, events) = self.batch(caller, header, deadline, batch.items).await;
+                Outcome { header, result: self.encode(&Reply::Batch(reply)), events }
             }
             Ok(request) => {
                 let (result, events) = self.one(caller, header.request_id, deadline, request).await;
@@ -214,32 +214,32 @@ impl Service {
         header: Header,
         deadline: Duration,
         items: Vec<BatchItem>,
-    ) -> (Vec<BatchResult>, Closed) {
+    ) -> (BatchReply, Closed) {
         let mut all = Closed::default();
-        let mut results = Vec::with_capacity(items.len());
-        let mut room = Room::new(self.limits.max_body, items.len());
+        let mut results = Results::new(items.len(), self.limits.max_body as usize);
         let mut slice = self.edge.clock.elapsed();
         for item in items {
-            let result = match Self::decode_item(&item) {
-                Ok(request) => {
-                    let (result, closed) = self.one(caller, header.request_id, deadline, request).await;
-                    all.events.extend(closed.events);
-                    all.outbox.extend(closed.outbox);
-                    result.and_then(|reply| self.encode(&reply))
-                }
-                Err(failure) => {
-                    let refused = self.refused(caller, header.request_id, item.opcode, failure.code);
-                    all.events.extend(refused.events);
-                    Err(failure)
+            let (result, closed) = match item.request() {
+                Ok(request) => self.one(caller, header.request_id, deadline, request).await,
+                Err(error) => {
+                    let closed = self.refused(caller, header.request_id, item.opcode, error.code());
+                    (Err(Failure::new(error.code(), error.to_string())), closed)
                 }
             };
-            results.push(room.place(result));
+            all.events.extend(closed.events);
+            all.outbox.extend(closed.outbox);
+            match result.and_then(|reply| self.encode(&reply)) {
+                Ok(body) => {
+                    results.reply(body);
+                }
+                Err(failure) => results.refusal(failure.code, &error_body(&failure)),
+            }
             if self.edge.clock.elapsed().saturating_sub(slice) >= TIME_SLICE {
                 yield_now().await;
                 slice = self.edge.clock.elapsed();
             }
         }
-        (results, all)
+        (results.finish(), all)
     }
 
     /// The outcome of a hello that was accepted.
@@ -287,16 +287,6 @@ impl Service {
     /// Takes the outbox entries that may be removed from the store.
     pub fn take_outbox_done(&self) -> Vec<uuid::Uuid> {
         std::mem::take(&mut self.outbox_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
-    fn decode_item(item: &BatchItem) -> Result<Request, Failure> {
-        let opcode = Opcode::from_number(item.opcode).ok_or(Code::UnknownOpcode)?;
-        if !opcode.row().batchable {
-            let text =
-                format!("{} can't be part of a batch; send it in a frame of its own", opcode.row().name);
-            return Err(Failure::new(Code::InvalidArgument, text));
-        }
-        Request::decode(opcode, item.body.expose()).map_err(Failure::from)
     }
 
     fn encode(&self, reply: &Reply) -> Result<SecretBytes, Failure> {
