@@ -89,7 +89,7 @@ pub enum ProtocolError {
         /// Results received.
         got: usize,
     },
-    /// An [`crate::Item`] was looked up in the results of a batch it isn't part of.
+    /// An [`crate::Item`] was taken from results before, or isn't of their batch.
     #[error("this item is not in these results")]
     NoSuchItem,
 }

@@ -183,7 +183,8 @@ async fn what_only_one_call_can_not_read_leaves_the_connection_alone() {
 #[tokio::test]
 async fn a_broken_reply_ends_the_connection_for_all_and_the_next_call_makes_a_new_one() {
     type Spoil = fn(&Header) -> Vec<u8>;
-    let cases: [(Spoil, fn(&ProtocolError) -> bool); 6] = [
+    type Expected = fn(&ProtocolError) -> bool;
+    let cases: [(Spoil, Expected); 6] = [
         (
             |h| Header { length: (1 << 20) + 1, ..*h }.to_bytes()[..4].to_vec(),
             |e| matches!(e, ProtocolError::TooLarge(FrameError::TooLarge { cap: 1_048_576, .. })),
