@@ -49,6 +49,7 @@ fn key() -> DescribeKeyReply {
         version_count: 1,
         rotation: Some(Rotation { days: 90, last: None, next: Some(CREATED) }),
         deletion_date: None,
+        erased_at: None,
         deletion_protection: false,
         material_expires_at: None,
         sm2_user_id: None,
@@ -218,7 +219,7 @@ fn describe_list_and_status_have_the_promised_fields() {
         "protection": "HSM", "origin": "KMS", "project": "default", "description": "pays",
         "aliases": ["alias/pay"], "tags": { "team": "web" }, "created_at": created, "created_by": "uid:0",
         "primary_version_id": VERSION, "version_count": 1,
-        "rotation": { "days": 90, "last": null, "next": created }, "deletion_date": null,
+        "rotation": { "days": 90, "last": null, "next": created }, "deletion_date": null, "erased_at": null,
         "deletion_protection": false, "material_expires_at": null, "sm2_user_id": null,
         "hardware": false, "members": ["embedded"],
     });

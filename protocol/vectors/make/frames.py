@@ -132,7 +132,8 @@ def described(**changes):
             "state": {"KeyState": "Enabled"}, "protection": {"Protection": "HSM"}, "origin": {"KeyOrigin": "KMS"},
             "project": "default", "description": "", "aliases": [], "tags": [], "created_at": TIME,
             "created_by": "uid:1000", "primary_version_id": VERSION, "version_count": 1, "rotation": None,
-            "deletion_date": None, "deletion_protection": False, "material_expires_at": None, "sm2_user_id": None,
+            "deletion_date": None, "erased_at": None,
+            "deletion_protection": False, "material_expires_at": None, "sm2_user_id": None,
             "assurance": {"hardware": False, "members": ["embedded"]}} | changes
 
 
@@ -159,7 +160,8 @@ def keys():
         spec=spec("HMAC_512"), usage={"KeyUsage": "GENERATE_VERIFY_MAC"}, state={"KeyState": "PendingDeletion"},
         protection={"Protection": "SOFTWARE"}, origin={"KeyOrigin": "EXTERNAL"}, aliases=["alias/a", "alias/b"],
         description="x", tags=[["env", "prod"]], primary_version_id=None, version_count=4294967295,
-        rotation={"days": 7, "last": TIME, "next": None}, deletion_date=TIME, deletion_protection=True,
+        rotation={"days": 7, "last": TIME, "next": None}, deletion_date=TIME, erased_at=TIME,
+        deletion_protection=True,
         material_expires_at=-1, sm2_user_id=hexed(b""), assurance={"hardware": True, "members": ["a", "b"]}))
     out.request("list everything", "ListKeys", {
         "state": None, "spec": None, "project": None, "tag": None, "limit": 0, "page": hexed(b"")})

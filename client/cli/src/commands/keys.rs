@@ -63,6 +63,7 @@ fn key_text(key: &Described) -> String {
         ("versions", Some(key.version_count.to_string())),
         ("rotation", rotation),
         ("deletion date", key.deletion_date.clone()),
+        ("erased", key.erased_at.clone()),
         ("deletion protection", key.deletion_protection.then(|| "on".to_owned())),
         ("material expires", key.material_expires_at.clone()),
     ])
