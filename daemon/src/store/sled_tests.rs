@@ -1,3 +1,5 @@
+//! Tests of the store on disk from inside: its latch, its sync, its refusals.
+
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
