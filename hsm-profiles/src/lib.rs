@@ -73,6 +73,9 @@ pub enum Derivation {
 pub enum Quirk {
     /// Sessions are never closed, only forgotten with the library.
     KeepSessionsOpen,
+    /// It refuses to unwrap into an object that is to be unmodifiable, so root keys
+    /// stay modifiable; sensitive and not extractable they are all the same.
+    UnwrapsModifiable,
 }
 
 /// What a token must say of itself: prefixes, an empty one fits all.

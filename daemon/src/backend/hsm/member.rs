@@ -147,7 +147,7 @@ pub fn open(
 }
 
 /// What AES keys are on a token of this profile.
-fn aes_template(profile: &Profile) -> Template {
+pub(super) fn aes_template(profile: &Profile) -> Template {
     match profile.derivation {
         Derivation::CbcEncryptData => Template::AesDeriveOnly,
         Derivation::None => Template::AesDirect,

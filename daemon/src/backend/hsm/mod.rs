@@ -6,6 +6,7 @@
 //! `domain` make, restore and open what everything else hangs from.
 
 pub mod command;
+pub mod domain;
 pub mod lane;
 pub mod member;
 pub mod probe;
@@ -14,15 +15,28 @@ mod calls;
 mod check_value;
 mod embedded;
 mod failure;
+mod files;
 mod handover;
+mod init;
+mod intent;
 mod library;
 mod login;
+mod making;
 mod objects;
 mod pin;
 mod pkcs11;
+mod recovery;
+mod restore;
 mod roots;
+mod scrap;
 mod selftest;
 mod template;
 
 pub use embedded::make as make_embedded;
+pub use init::{InitReport, init};
+pub use making::{Progress, RootError, Step};
+pub use restore::restore;
 pub use roots::RootId;
+
+#[cfg(test)]
+mod tests;

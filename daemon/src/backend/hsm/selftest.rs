@@ -17,6 +17,7 @@ use super::failure::describe;
 use super::handover;
 use super::login::{LoggedIn, Opened};
 use super::probe::{MechanismReport, ProbeReport};
+use super::scrap::Scrap;
 use super::template::{self, Usage};
 
 mod vectors;
@@ -94,36 +95,18 @@ fn expect(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// Session objects of a test, destroyed when it ends.
-struct Scrap<'a> {
-    session: &'a Session,
-    objects: std::cell::RefCell<Vec<ObjectHandle>>,
+fn keep(scrap: &Scrap<'_>, made: cryptoki::error::Result<ObjectHandle>) -> Result<ObjectHandle, String> {
+    scrap.keep(made).map_err(hsm)
 }
 
-impl<'a> Scrap<'a> {
-    fn new(session: &'a Session) -> Self {
-        Self { session, objects: std::cell::RefCell::default() }
-    }
-
-    fn keep(&self, made: cryptoki::error::Result<ObjectHandle>) -> Result<ObjectHandle, String> {
-        let handle = made.map_err(|e| said(&e))?;
-        self.objects.borrow_mut().push(handle);
-        Ok(handle)
-    }
-
-    fn known(&self, usage: Usage, value: &[u8], extractable: bool) -> Result<ObjectHandle, String> {
-        self.keep(self.session.create_object(&template::known_key(usage, value, extractable)))
-    }
-}
-
-impl Drop for Scrap<'_> {
-    fn drop(&mut self) {
-        for object in self.objects.borrow_mut().drain(..) {
-            if let Err(error) = self.session.destroy_object(object) {
-                tracing::warn!(error = describe(&error), "a self-test's object could not be destroyed");
-            }
-        }
-    }
+fn known(
+    session: &Session,
+    scrap: &Scrap<'_>,
+    usage: Usage,
+    value: &[u8],
+    extractable: bool,
+) -> Result<ObjectHandle, String> {
+    keep(scrap, session.create_object(&template::known_key(usage, value, extractable)))
 }
 
 /// Two draws differ, and no draw is one byte repeated: a generator that is stuck.
@@ -141,7 +124,7 @@ fn aes_key_gen(session: &Session) -> Result<(), String> {
     let mut sealed = Vec::new();
     for _ in 0..2 {
         let passing = template::passing_key(Usage::ENCRYPT);
-        let key = scrap.keep(session.generate_key(&Mechanism::AesKeyGen, &passing))?;
+        let key = keep(&scrap, session.generate_key(&Mechanism::AesKeyGen, &passing))?;
         sealed.push(calls::gcm_seal(session, key, [0; 12], b"", &[0; 32]).map_err(hsm)?);
     }
     expect(sealed[0] != sealed[1], "two new keys are the same key")
@@ -150,34 +133,34 @@ fn aes_key_gen(session: &Session) -> Result<(), String> {
 /// RFC 3394, section 4.6; then the way back, and one flipped bit refused.
 fn aes_key_wrap(session: &Session) -> Result<(), String> {
     let scrap = Scrap::new(session);
-    let root = scrap.known(Usage::WRAP, &vectors::KW_KEK, false)?;
-    let key = scrap.known(Usage::ENCRYPT, &vectors::KW_KEY, true)?;
+    let root = known(session, &scrap, Usage::WRAP, &vectors::KW_KEK, false)?;
+    let key = known(session, &scrap, Usage::ENCRYPT, &vectors::KW_KEY, true)?;
     let wrapped = session.wrap_key(&Mechanism::AesKeyWrap, root, key).map_err(|e| said(&e))?;
     expect(wrapped == vectors::KW_WRAPPED, "the wrapped key is not RFC 3394's")?;
     let unwrapped = template::session_key(Usage::ENCRYPT);
     let unwrap = |blob: &[u8]| session.unwrap_key(&Mechanism::AesKeyWrap, root, blob, &unwrapped);
-    let back = scrap.keep(unwrap(&wrapped))?;
+    let back = keep(&scrap, unwrap(&wrapped))?;
     computes_like(session, back, &vectors::KW_KEY)?;
     let mut flipped = wrapped;
     flipped[20] ^= 1;
-    expect(scrap.keep(unwrap(&flipped)).is_err(), "an altered blob was unwrapped")
+    expect(keep(&scrap, unwrap(&flipped)).is_err(), "an altered blob was unwrapped")
 }
 
 /// NIST SP 800-38A, F.2.5 (CBC-AES256), two blocks.
 fn cbc_encrypt_data(session: &Session) -> Result<(), String> {
     let scrap = Scrap::new(session);
-    let base = scrap.known(Usage { derive: true, ..Usage::NONE }, &vectors::SP800_KEY, false)?;
+    let base = known(session, &scrap, Usage { derive: true, ..Usage::NONE }, &vectors::SP800_KEY, false)?;
     let parameters = AesCbcDeriveParams::new(vectors::CBC_IV, &vectors::CBC_DATA);
     let attributes = template::derived_key(Usage::ENCRYPT);
     let derived =
-        scrap.keep(session.derive_key(&Mechanism::AesCbcEncryptData(parameters), base, &attributes))?;
+        keep(&scrap, session.derive_key(&Mechanism::AesCbcEncryptData(parameters), base, &attributes))?;
     computes_like(session, derived, &vectors::CBC_DERIVED)
 }
 
 /// The GCM specification's test case 16, both ways, and one flipped bit refused.
 fn gcm(session: &Session) -> Result<(), String> {
     let scrap = Scrap::new(session);
-    let key = scrap.known(Usage::ENCRYPT, &vectors::GCM_KEY, false)?;
+    let key = known(session, &scrap, Usage::ENCRYPT, &vectors::GCM_KEY, false)?;
     let (nonce, aad) = (vectors::GCM_NONCE, &vectors::GCM_AAD);
     let sealed = calls::gcm_seal(session, key, nonce, aad, &vectors::GCM_PLAINTEXT).map_err(hsm)?;
     expect(sealed == vectors::GCM_SEALED, "the ciphertext is not the test vector's")?;
@@ -192,7 +175,7 @@ fn gcm(session: &Session) -> Result<(), String> {
 /// NIST SP 800-38B, D.3, example 10 (CMAC-AES256, one block).
 fn cmac(session: &Session) -> Result<(), String> {
     let scrap = Scrap::new(session);
-    let key = scrap.known(Usage { mac: true, ..Usage::NONE }, &vectors::SP800_KEY, false)?;
+    let key = known(session, &scrap, Usage { mac: true, ..Usage::NONE }, &vectors::SP800_KEY, false)?;
     let mac = session.sign(&Mechanism::AesCMac, key, &vectors::CMAC_MESSAGE).map_err(|e| said(&e))?;
     expect(mac == vectors::CMAC_TAG, "the MAC is not the test vector's")
 }
@@ -200,8 +183,8 @@ fn cmac(session: &Session) -> Result<(), String> {
 fn rsa_key_pair_gen(session: &Session) -> Result<(), String> {
     let scrap = Scrap::new(session);
     let pair = handover::Receiver::generate(session, TEST_MODULUS_BITS).map_err(hsm)?;
-    scrap.keep(Ok(pair.public))?;
-    scrap.keep(Ok(pair.private))?;
+    keep(&scrap, Ok(pair.public))?;
+    keep(&scrap, Ok(pair.private))?;
     let right = pair.modulus.len() * 8 == 2048 && pair.modulus.first().is_some_and(|top| top & 0x80 != 0);
     expect(right, "the modulus is not of 2048 bits")
 }
@@ -210,13 +193,13 @@ fn rsa_key_pair_gen(session: &Session) -> Result<(), String> {
 fn rsa_oaep(session: &Session, profile: &Profile) -> Result<(), String> {
     let scrap = Scrap::new(session);
     let pair = handover::Receiver::generate(session, TEST_MODULUS_BITS).map_err(hsm)?;
-    scrap.keep(Ok(pair.public))?;
-    scrap.keep(Ok(pair.private))?;
-    let key = scrap.known(Usage::ENCRYPT, &vectors::KW_KEY, true)?;
+    keep(&scrap, Ok(pair.public))?;
+    keep(&scrap, Ok(pair.private))?;
+    let key = known(session, &scrap, Usage::ENCRYPT, &vectors::KW_KEY, true)?;
     let oaep = handover::oaep(profile.handover.oaep_hash);
     let blob = session.wrap_key(&oaep, pair.public, key).map_err(|e| said(&e))?;
     let attributes = template::session_key(Usage::ENCRYPT);
-    let back = scrap.keep(session.unwrap_key(&oaep, pair.private, &blob, &attributes))?;
+    let back = keep(&scrap, session.unwrap_key(&oaep, pair.private, &blob, &attributes))?;
     computes_like(session, back, &vectors::KW_KEY)
 }
 

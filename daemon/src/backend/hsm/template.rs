@@ -54,7 +54,6 @@ fn aes(usage: Usage) -> Vec<Attribute> {
         Attribute::KeyType(KeyType::AES),
         Attribute::Private(true),
         Attribute::Sensitive(true),
-        Attribute::Modifiable(false),
     ];
     out.extend(usage.attributes());
     out
@@ -85,12 +84,14 @@ pub(super) fn passing_key(usage: Usage) -> Vec<Attribute> {
     out
 }
 
-/// A root key: stays in the token for good, and is never readable.
-pub(super) fn root_key(usage: Usage, id: &[u8], label: &str) -> Vec<Attribute> {
+/// A root key: stays in the token for good, and is never readable. `modifiable` only
+/// on tokens that can't unwrap into an object that isn't.
+pub(super) fn root_key(usage: Usage, id: &[u8], label: &str, modifiable: bool) -> Vec<Attribute> {
     let mut out = aes(usage);
     out.extend([
         Attribute::Token(true),
         Attribute::Extractable(false),
+        Attribute::Modifiable(modifiable),
         Attribute::Id(id.to_vec()),
         Attribute::Label(label.as_bytes().to_vec()),
     ]);
