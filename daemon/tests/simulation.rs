@@ -16,18 +16,21 @@ use claviger_protocol::body::{
 use claviger_protocol::names::{Description, KeyRef, ProjectName, Tags};
 use claviger_protocol::secret::Bytes;
 use claviger_protocol::{Code, EncryptionContext, KeyOrigin, KeySpec, KeyState, Protection, SecretBytes};
-use clavigerd::backend::hsm::domain::Domain;
+use clavigerd::backend::hsm::command::Template;
+use clavigerd::backend::hsm::domain::{Domain, DomainKeys};
 use clavigerd::backend::hsm::lane::Lane;
 use clavigerd::backend::hsm::member::Member;
 use sim::Sim;
 use uuid::Uuid;
 
 fn sim_member(serve: Arc<Lane>, make: Arc<Lane>, epoch: u64) -> Member {
-    Member { name: "sim".into(), hardware: false, serve, make, report: Default::default(), epoch }
+    Member::simulated("sim", epoch, Template::AesDeriveOnly, serve, make)
 }
 
 fn sim_domain() -> Domain {
-    Domain { id: Uuid::from_u128(0xd0), root_generation: 1, recovery_recipients: 0, keys: Default::default() }
+    let id = Uuid::from_u128(0xd0);
+    let keys = DomainKeys::derive(id, &[0xd0; 32]).unwrap();
+    Domain { id, root_generation: 1, recovery_recipients: 0, keys }
 }
 
 fn create(token: [u8; 16], protection: Protection) -> CreateKeyRequest {
