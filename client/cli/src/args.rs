@@ -39,6 +39,7 @@ pub(crate) struct Cli {
 
 /// Flags of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The daemon's socket; there is no default
     #[arg(long, global = true, env = "CLAVIGER_SOCKET", hide_env_values = true, value_name = "PATH")]

@@ -207,7 +207,8 @@ fn help_is_as_recorded() {
     for args in commands {
         let ran = claviger(None, &[args, &["--help"][..]].concat(), b"");
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-        printed.push_str(&format!("$ claviger {}\n", [args, &["--help"][..]].concat().join(" ")));
+        let line = ["$ claviger", args.join(" ").as_str(), "--help\n"].join(" ").replace("  ", " ");
+        printed.push_str(&line);
         printed.push_str(&String::from_utf8(ran.stdout).unwrap());
         printed.push('\n');
     }
