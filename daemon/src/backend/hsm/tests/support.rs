@@ -1,14 +1,18 @@
 //! Tokens for tests: new, empty, in a directory that goes with the test.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use claviger_hsm_profiles::Profile;
 
+use crate::backend::hsm::domain::{self, Domain, DomainError};
 use crate::backend::hsm::member::{self, Member, OpenError};
-use crate::backend::hsm::{RootId, make_embedded};
-use crate::config::{Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
-use crate::edge::{Entropy, Workers};
+use crate::backend::hsm::{self, RootId, make_embedded};
+use crate::config::{
+    Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource,
+};
+use crate::edge::{Edge, Entropy, Workers};
 
 pub(super) const PIN: &str = "87654321";
 pub(super) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -88,6 +92,48 @@ impl Bench {
 
     pub(super) fn open(&self, root: Option<&RootId>, epoch: u64) -> Result<Member, OpenError> {
         member::open(&self.config, root, &Workers::threads(), &Limits::default(), epoch)
+    }
+
+    /// The daemon's configuration with this one member.
+    pub(super) fn daemon(&self) -> Config {
+        let socket = self.path().join("admin.sock");
+        Config {
+            state_dir: self.path().join("state"),
+            dev: true,
+            allow_software_tokens: true,
+            admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
+            endpoints: Vec::new(),
+            hsm: vec![self.config.clone()],
+            limits: Limits::default(),
+        }
+    }
+
+    /// Makes a domain and gives its root.
+    pub(super) fn init(&self, recipients: &[PathBuf]) -> RootId {
+        let go = &mut |_| ControlFlow::Continue(());
+        let made = hsm::init(&self.daemon(), recipients, &Edge::system(), go).unwrap();
+        RootId { domain: made.domain, generation: made.root_generation }
+    }
+
+    /// Makes a domain and opens the member for it.
+    pub(super) fn ready(&self) -> (RootId, Member) {
+        let root = self.init(&[]);
+        (root, self.open(Some(&root), 1).unwrap())
+    }
+
+    pub(super) fn domain(&self, member: &Member) -> Result<Domain, DomainError> {
+        domain::open_domain(&self.daemon().state_dir, member)
+    }
+
+    /// Throws the token away and puts a new, empty one in its place. Nothing may have
+    /// the old one open.
+    pub(super) fn wipe(&mut self) {
+        let (token, gone) = match self.config.source {
+            TokenSource::Embedded { .. } => (Token::Embedded, self.path().join("token")),
+            TokenSource::Module { .. } => (Token::SoftHsm, self.path().join("tokens")),
+        };
+        std::fs::remove_dir_all(gone).unwrap();
+        *self = Self::new(token);
     }
 }
 
