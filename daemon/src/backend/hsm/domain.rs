@@ -327,7 +327,13 @@ mod tests {
     #[test]
     fn keys_are_hkdf_sha_256_of_the_domain_key() {
         let keys = DomainKeys::derive(Uuid::from_u128(0x0102_0304), &[7; 32]).unwrap();
-        assert_eq!(hex::encode(keys.record_mac()), "a2794cbe478a0b81b348dfb48abd8d6a8edf95672c05d26c185d58f060389dbd");
-        assert_eq!(hex::encode(keys.software_seal()), "a806d469f4099920a1cf3f585bfff5e94099b006342beff0378ace45e8bcf4d3");
+        assert_eq!(
+            hex::encode(keys.record_mac()),
+            "a2794cbe478a0b81b348dfb48abd8d6a8edf95672c05d26c185d58f060389dbd"
+        );
+        assert_eq!(
+            hex::encode(keys.software_seal()),
+            "a806d469f4099920a1cf3f585bfff5e94099b006342beff0378ace45e8bcf4d3"
+        );
     }
 }

@@ -137,9 +137,8 @@ fn hand_over(
 ) -> Result<(), RootError> {
     let hash = member.profile.handover.oaep_hash;
     let there = Scrap::new(&token.owner);
-    let receiver = Receiver::generate(&token.owner, u64::from(member.profile.handover.modulus_bits))?;
-    there.keep(Ok(receiver.public))?;
-    there.keep(Ok(receiver.private))?;
+    let bits = u64::from(member.profile.handover.modulus_bits);
+    let receiver = Receiver::generate(&token.owner, bits, &there)?;
     for (role, key) in keys {
         let blob = wrap_to(source, member, *key, &receiver.modulus, &receiver.exponent)?;
         making::settle(&token.owner, &member.profile, hash, receiver.private, &blob, root, *role)?;

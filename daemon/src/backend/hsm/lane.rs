@@ -219,8 +219,7 @@ mod tests {
 
     #[test]
     fn callbacks_run_on_the_lanes_thread_with_the_lane_free() {
-        let lane =
-            Lane::new(Box::new(Counting(Arc::default())), Workers::threads().start("x", 4).unwrap());
+        let lane = Lane::new(Box::new(Counting(Arc::default())), Workers::threads().start("x", 4).unwrap());
         let (send, receive) = mpsc::channel();
         let again = Arc::clone(&lane);
         lane.run_then(derive(), move |outcome| {

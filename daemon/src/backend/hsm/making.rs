@@ -123,8 +123,7 @@ pub(super) fn settle(
     role: Role,
 ) -> Result<(), HsmError> {
     let modifiable = profile.has(Quirk::UnwrapsModifiable);
-    let attributes =
-        template::root_key(role.usage(), &root.object_id(role), &root.label(role), modifiable);
+    let attributes = template::root_key(role.usage(), &root.object_id(role), &root.label(role), modifiable);
     let settled = session.unwrap_key(&handover::oaep(hash), private, blob, &attributes);
     settled.map(drop).map_err(|e| failed(&e))
 }

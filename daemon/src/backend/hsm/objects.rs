@@ -63,12 +63,6 @@ impl Objects {
         Some(handle)
     }
 
-    /// How many are alive.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.places.iter().filter(|place| place.handle.is_some()).count()
-    }
-
     fn index(&self, wanted: u64) -> Option<usize> {
         let index = u32::try_from(wanted & u64::from(u32::MAX)).ok()?;
         let place = self.places.get(index as usize)?;

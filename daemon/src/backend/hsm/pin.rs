@@ -149,9 +149,7 @@ mod tests {
 
     #[test]
     fn a_command_gives_its_first_line_or_its_failure() {
-        let run = |words: &[&str]| {
-            read(&PinSource::Command(words.iter().map(|w| (*w).to_owned()).collect()))
-        };
+        let run = |words: &[&str]| read(&PinSource::Command(words.iter().map(|w| (*w).to_owned()).collect()));
         assert_eq!(*run(&["printf", "4321\\nrest"]).unwrap(), "4321");
         assert!(run(&["false"]).unwrap_err().contains("false"));
         assert!(run(&["/nonexistent/pin"]).is_err());

@@ -55,8 +55,7 @@ impl Pkcs11Token {
         lane: u8,
     ) -> Result<Self, HsmError> {
         let objects = Objects::new(lane);
-        let mut token =
-            Self { session, _library: library, epoch, derivation, roots, objects, canary: None };
+        let mut token = Self { session, _library: library, epoch, derivation, roots, objects, canary: None };
         if token.roots.current().is_ok() {
             token.canary = Some(token.root_seal(CANARY_AAD, CANARY)?);
         }
@@ -136,8 +135,7 @@ impl Pkcs11Token {
         template: Template,
     ) -> Result<(Vec<u8>, CheckValue), HsmError> {
         let check_value = check_value::compute(&self.session, key, template)?;
-        let blob =
-            self.session.wrap_key(&Mechanism::AesKeyWrap, root, key).map_err(|e| failed(&e))?;
+        let blob = self.session.wrap_key(&Mechanism::AesKeyWrap, root, key).map_err(|e| failed(&e))?;
         if blob.len() != WRAPPED_LEN {
             return Err(HsmError::Fault(format!("the token wrapped a key into {} bytes", blob.len())));
         }
@@ -185,8 +183,7 @@ impl Pkcs11Token {
             return Err(HsmError::Fault("the salt of check values was asked for".to_owned()));
         }
         let key = self.handle(object)?;
-        let subkey =
-            calls::derive(&self.session, key, salt).map_err(|e| self.using(object, &e))?;
+        let subkey = calls::derive(&self.session, key, salt).map_err(|e| self.using(object, &e))?;
         self.keep(subkey)
     }
 
@@ -227,8 +224,7 @@ impl Pkcs11Token {
             return Err(HsmError::AuthenticationFailed);
         }
         let opened = calls::gcm_open(&self.session, key, nonce, aad, sealed).map(SecretBytes::new);
-        let opened =
-            opened.map_err(|e| self.judge(&e, Doing::Opening, HsmError::AuthenticationFailed));
+        let opened = opened.map_err(|e| self.judge(&e, Doing::Opening, HsmError::AuthenticationFailed));
         if opened == Err(HsmError::ObjectGone) {
             self.objects.remove(object.handle);
         }

@@ -44,9 +44,8 @@ impl ProbeReport {
     /// Draws the conclusions: AES_256 needs everything that `needed` names.
     pub(super) fn conclude(mechanisms: Vec<MechanismReport>, needed: &[&str]) -> Self {
         let failed = mechanisms.iter().find(|m| !m.ok && needed.contains(&m.used_for.as_str()));
-        let aes = failed.map(|m| {
-            format!("{}: {}", m.used_for, m.reason.as_deref().unwrap_or("failed its self-test"))
-        });
+        let aes = failed
+            .map(|m| format!("{}: {}", m.used_for, m.reason.as_deref().unwrap_or("failed its self-test")));
         let specs = KeySpec::ALL.iter().map(|spec| {
             let reason = match spec {
                 KeySpec::Aes256 => aes.clone(),

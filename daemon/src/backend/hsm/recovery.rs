@@ -98,9 +98,10 @@ impl RecoveryKey {
     pub(super) fn load(path: &Path) -> Result<Self, RootError> {
         let bad = |reason: String| RootError::Recipient { path: path.to_owned(), reason };
         let text = read_text(path).map_err(bad)?;
-        let key = RsaPrivateKey::from_pkcs8_pem(&text)
-            .or_else(|_| RsaPrivateKey::from_pkcs1_pem(&text))
-            .map_err(|_| bad("expected an unencrypted RSA private key in PEM (PKCS#8 or PKCS#1)".to_owned()))?;
+        let key =
+            RsaPrivateKey::from_pkcs8_pem(&text).or_else(|_| RsaPrivateKey::from_pkcs1_pem(&text)).map_err(
+                |_| bad("expected an unencrypted RSA private key in PEM (PKCS#8 or PKCS#1)".to_owned()),
+            )?;
         let fingerprint = Recipient::of(&key.to_public_key()).map_err(bad)?.fingerprint;
         Ok(Self { key, fingerprint })
     }

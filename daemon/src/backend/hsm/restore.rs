@@ -34,10 +34,8 @@ pub fn restore(
     let member = only_member(config)?;
     let root = domain::header(state_dir)?.ok_or(DomainError::Missing)?.root;
     let file = RecoveryFile::load(recovery_file)?;
-    let misfit = |reason: &str| RootError::Recovery {
-        path: recovery_file.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let misfit =
+        |reason: &str| RootError::Recovery { path: recovery_file.to_owned(), reason: reason.to_owned() };
     if file.root() != root {
         return Err(misfit("it is of another domain or another root generation"));
     }

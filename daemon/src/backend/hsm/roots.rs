@@ -122,10 +122,7 @@ impl Roots {
 }
 
 /// Every root key of the domain in the token: generation, role, handle.
-pub(super) fn objects(
-    session: &Session,
-    domain: Uuid,
-) -> Result<Vec<(u32, Role, ObjectHandle)>, HsmError> {
+pub(super) fn objects(session: &Session, domain: Uuid) -> Result<Vec<(u32, Role, ObjectHandle)>, HsmError> {
     let wanted = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(true)];
     let found = session.find_objects(&wanted).map_err(|e| failed(&e))?;
     let mut out = Vec::new();

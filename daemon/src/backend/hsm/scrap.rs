@@ -20,10 +20,7 @@ impl<'a> Scrap<'a> {
     }
 
     /// Takes charge of what a call has made.
-    pub(super) fn keep(
-        &self,
-        made: cryptoki::error::Result<ObjectHandle>,
-    ) -> Result<ObjectHandle, HsmError> {
+    pub(super) fn keep(&self, made: cryptoki::error::Result<ObjectHandle>) -> Result<ObjectHandle, HsmError> {
         let handle = made.map_err(|e| failed(&e))?;
         self.objects.borrow_mut().push(handle);
         Ok(handle)

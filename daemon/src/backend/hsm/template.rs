@@ -9,8 +9,10 @@ use cryptoki::types::Ulong;
 
 use super::command::Template;
 
-/// Length of every AES key here, in bytes.
-pub(super) const AES_LEN: u64 = 32;
+/// Length of every AES key here, where the call decides it.
+pub(super) fn aes_length() -> Attribute {
+    Attribute::ValueLen(Ulong::new(32))
+}
 
 /// Usages of a secret key; all the others are forbidden to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,18 +71,14 @@ pub(super) fn session_key(usage: Usage) -> Vec<Attribute> {
 /// As [`session_key`], where the call decides the length.
 pub(super) fn derived_key(usage: Usage) -> Vec<Attribute> {
     let mut out = session_key(usage);
-    out.push(Attribute::ValueLen(Ulong::new(AES_LEN)));
+    out.push(aes_length());
     out
 }
 
 /// A new key that is there to be wrapped once and destroyed.
 pub(super) fn passing_key(usage: Usage) -> Vec<Attribute> {
     let mut out = aes(usage);
-    out.extend([
-        Attribute::Token(false),
-        Attribute::Extractable(true),
-        Attribute::ValueLen(Ulong::new(AES_LEN)),
-    ]);
+    out.extend([Attribute::Token(false), Attribute::Extractable(true), aes_length()]);
     out
 }
 

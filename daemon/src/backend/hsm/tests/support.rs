@@ -9,13 +9,13 @@ use claviger_hsm_profiles::Profile;
 use crate::backend::hsm::domain::{self, Domain, DomainError};
 use crate::backend::hsm::member::{self, Member, OpenError};
 use crate::backend::hsm::{self, RootId, make_embedded};
-use crate::config::{
-    Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource,
-};
+use crate::config::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
 use crate::edge::{Edge, Entropy, Workers};
 
 pub(super) const PIN: &str = "87654321";
 pub(super) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// OpenSC's module that writes down every call on its way to another module.
+pub(super) const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so";
 
 /// Where the inner run of a test finds its directory.
 const DIR: &str = "CLAVIGER_TEST_DIR";
@@ -33,13 +33,11 @@ pub(super) fn isolated(name: &str, test: impl FnOnce()) {
         .args(["--exact", name, "--nocapture"])
         .env(DIR, dir.path())
         .env("SOFTHSM2_CONF", dir.path().join("softhsm2.conf"))
+        .env("PKCS11SPY", MODULE)
+        .env("PKCS11SPY_OUTPUT", dir.path().join("spy.log"))
         .output()
         .unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && text.contains("1 passed"), "{name}: {}\n{text}", done.status);
 }
 
@@ -156,7 +154,10 @@ fn softhsm(dir: &Path) -> MemberConfig {
     std::fs::create_dir(&tokens).unwrap();
     std::fs::write(
         &conf,
-        format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display()),
+        format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            tokens.display()
+        ),
     )
     .unwrap();
     init_softhsm(&conf, "claviger-a");
@@ -171,6 +172,12 @@ fn softhsm(dir: &Path) -> MemberConfig {
         },
         pin: PinSource::File(pin),
     }
+}
+
+/// What [`SPY`] has written so far.
+pub(super) fn spy_log() -> String {
+    let dir = std::env::var_os(DIR).map(PathBuf::from).unwrap();
+    std::fs::read_to_string(dir.join("spy.log")).expect("OpenSC's spy wrote nothing: apt-get install opensc")
 }
 
 pub(super) fn init_softhsm(conf: &Path, label: &str) {
