@@ -3,7 +3,6 @@
 //! those that are wanted and those that are forbidden, and leaves nothing to a
 //! token's defaults.
 
-use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::types::Ulong;
 
@@ -15,6 +14,7 @@ pub(super) fn aes_length() -> Attribute {
 }
 
 /// Usages of a secret key; all the others are forbidden to it.
+#[expect(clippy::struct_excessive_bools, reason = "each is an attribute of its own in PKCS#11")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) encrypt: bool,
@@ -149,18 +149,4 @@ pub(super) fn wrapping_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<Attrib
         Attribute::Encrypt(false),
         Attribute::Verify(false),
     ]
-}
-
-/// Numbers of the mechanisms that this version can call, to check a profile's against.
-pub(super) fn callable(number: u64) -> bool {
-    const KNOWN: [MechanismType; 7] = [
-        MechanismType::AES_KEY_GEN,
-        MechanismType::AES_KEY_WRAP,
-        MechanismType::AES_CBC_ENCRYPT_DATA,
-        MechanismType::AES_GCM,
-        MechanismType::AES_CMAC,
-        MechanismType::RSA_PKCS_KEY_PAIR_GEN,
-        MechanismType::RSA_PKCS_OAEP,
-    ];
-    KNOWN.iter().any(|known| **known == number)
 }

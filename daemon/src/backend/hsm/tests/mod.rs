@@ -7,3 +7,4 @@ mod crash;
 mod opening;
 mod recovery;
 mod support;
+mod vectors;

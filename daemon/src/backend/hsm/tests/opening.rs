@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use claviger_hsm_profiles::Profile;
-use claviger_protocol::SecretBytes;
+use claviger_hsm_profiles::{Derivation, MechanismUse, Profile};
+use claviger_protocol::{KeySpec, SecretBytes};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::support::{Bench, SPY, Token, init_softhsm, isolated, on_each_token, spy_log, write_pin};
 use crate::backend::hsm::RootId;
-use crate::backend::hsm::command::{Answer, Command, Template};
+use crate::backend::hsm::command::{Answer, Command, HsmError, Template};
 use crate::backend::hsm::domain::DomainError;
 use crate::backend::hsm::login;
 use crate::backend::hsm::member::OpenError;
@@ -27,6 +27,8 @@ on_each_token!(
     an_altered_domain_file_is_told_from_a_missing_root,
     key_generation_does_not_hold_up_encryption,
     a_member_can_be_opened_again_and_again,
+    a_mechanism_that_fails_turns_its_specs_off,
+    a_token_without_derivation_is_direct,
 );
 
 fn a_wrong_pin_is_tried_once(token: Token) {
@@ -104,9 +106,23 @@ fn an_altered_domain_file_is_told_from_a_missing_root(token: Token) {
     for at in 0..good.len() {
         let mut flipped = good.clone();
         flipped[at] ^= 1;
-        fs::write(&path, flipped).unwrap();
+        fs::write(&path, &flipped).unwrap();
         let error = bench.domain(&member).err();
         assert!(matches!(error, Some(DomainError::Damaged { .. })), "byte {at}: {error:?}");
+        // Somebody who mends the checksum gets no further: another root is asked for,
+        // or the tag doesn't fit.
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &flipped[..92]);
+        flipped[92..].copy_from_slice(&sum.as_ref()[..8]);
+        if at < 92 {
+            fs::write(&path, &flipped).unwrap();
+            let error = bench.domain(&member).err();
+            let refused = match error {
+                Some(DomainError::Damaged { .. }) => !(10..26).contains(&at),
+                Some(DomainError::NoRoot(_)) => (10..30).contains(&at),
+                _ => false,
+            };
+            assert!(refused, "byte {at}");
+        }
     }
     fs::write(&path, &good).unwrap();
     bench.domain(&member).unwrap();
@@ -117,7 +133,7 @@ fn key_generation_does_not_hold_up_encryption(token: Token) {
     const WANTED: u32 = 500;
     let bench = Bench::new(token);
     let (_, member) = bench.ready();
-    let made = Command::Generate { spec: claviger_protocol::KeySpec::Aes256, template: Template::AesDirect };
+    let made = Command::Generate { spec: KeySpec::Aes256, template: Template::AesDirect };
     let Ok(Answer::Generated { wrapped, check_value }) = member.make.run_now(&made) else { panic!("no key") };
     let unwrap = Command::Unwrap { wrapped, template: Template::AesDirect, check_value };
     let Ok(Answer::Object(object)) = member.serve.run_now(&unwrap) else { panic!("no object") };
@@ -214,4 +230,42 @@ fn the_last_try_is_never_spent() {
         assert_eq!(error, OpenError::PinFinalTry);
         assert!(error.latches());
     });
+}
+
+/// A number that means something else, or nothing, turns off what needs it, and says so.
+fn a_mechanism_that_fails_turns_its_specs_off(token: Token) {
+    let mut bench = Bench::new(token);
+    for (used, number) in [
+        (MechanismUse::AesGcm, 0x108A),
+        (MechanismUse::AesKeyWrap, 0x8000_0109),
+        (MechanismUse::AesCbcEncryptData, 0x1104),
+    ] {
+        let right = bench.config.profile.mechanisms.insert(used, number).unwrap();
+        let report = bench.open(None, 1).unwrap().report;
+        assert!(!report.all_ok());
+        let reason = report.unavailable(KeySpec::Aes256).unwrap();
+        assert!(reason.contains(used.name()), "{reason}");
+        let json = serde_json::to_value(&report).unwrap();
+        let found = json["mechanisms"].as_array().unwrap().iter().find(|m| m["use"] == used.name()).unwrap();
+        assert_eq!(found["mechanism"], format!("0x{number:04X}"));
+        assert_eq!(found["ok"], false);
+        bench.config.profile.mechanisms.insert(used, right);
+    }
+    // What AES_256 doesn't need may be missing.
+    bench.config.profile.mechanisms.insert(MechanismUse::AesCmac, 0x1);
+    let report = bench.open(None, 1).unwrap().report;
+    assert_eq!((report.all_ok(), report.unavailable(KeySpec::Aes256)), (false, None));
+}
+
+/// A token without derivation makes keys that encrypt themselves, and only those.
+fn a_token_without_derivation_is_direct(token: Token) {
+    let mut bench = Bench::new(token);
+    bench.config.profile.derivation = Derivation::None;
+    bench.config.profile.mechanisms.remove(&MechanismUse::AesCbcEncryptData);
+    let (_, member) = bench.ready();
+    assert_eq!(member.aes_template, Template::AesDirect);
+    assert_eq!(member.report.unavailable(KeySpec::Aes256), None);
+    let generate = |template| member.make.run_now(&Command::Generate { spec: KeySpec::Aes256, template });
+    assert!(matches!(generate(Template::AesDirect), Ok(Answer::Generated { .. })));
+    assert!(matches!(generate(Template::AesDeriveOnly), Err(HsmError::Unsupported(_))));
 }

@@ -37,8 +37,8 @@ pub(super) fn isolated(name: &str, test: impl FnOnce()) {
         .env("PKCS11SPY_OUTPUT", dir.path().join("spy.log"))
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success() && text.contains("1 passed"), "{name}: {}\n{text}", done.status);
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && said.contains("1 passed"), "{name}: {}\n{said}", done.status);
 }
 
 /// Each function becomes two tests: on the embedded token, and on SoftHSM2.
