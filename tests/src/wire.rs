@@ -13,6 +13,9 @@ use claviger_protocol::{Code, Header, Operation, Request, codec};
 
 use crate::PATIENCE;
 
+/// How long the daemon takes nothing before it counts as stuck.
+const STUCK: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// A frame as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -174,6 +177,31 @@ impl Wire {
     /// No more bytes will come from here; answers still can.
     pub fn finish_sending(&mut self) {
         self.stream.shutdown(std::net::Shutdown::Write).expect("the connection is open");
+    }
+
+    /// The same for a connection that the daemon may have closed already.
+    pub fn try_finish_sending(&mut self) -> io::Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Sends a frame again and again until the daemon takes no more, at most so
+    /// often; gives the number of whole frames it took.
+    pub fn send_until_stuck(&mut self, frame: &[u8], most: usize) -> usize {
+        self.stream.set_write_timeout(Some(STUCK)).unwrap();
+        let mut sent = 0;
+        let mut of_this = 0;
+        while sent < most {
+            match self.stream.write(&frame[of_this..]) {
+                Ok(count) => of_this += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("the daemon closed: {error}"),
+            }
+            if of_this == frame.len() {
+                (sent, of_this) = (sent + 1, 0);
+            }
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        sent
     }
 
     /// An id that this connection hasn't used.
