@@ -55,6 +55,15 @@ impl Daemon {
         self.serving.try_recv().is_ok()
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("the process is ours");
+        if status.is_some() {
+            self.join_readers();
+        }
+        status
+    }
+
     /// The place it runs at.
     #[must_use]
     pub fn site(&self) -> &Arc<Site> {
