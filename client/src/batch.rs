@@ -26,6 +26,14 @@ pub struct Item<O> {
     operation: PhantomData<fn() -> O>,
 }
 
+impl<O> Clone for Item<O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O> Copy for Item<O> {}
+
 /// The results of a [`Batch`].
 #[derive(Debug)]
 pub struct BatchResults {
@@ -67,11 +75,10 @@ impl BatchResults {
     ///
     /// # Errors
     /// The call's own, the one that the frame it travelled in met, or
-    /// [`ProtocolError::NoSuchItem`] if the item is visibly of another batch.
+    /// [`ProtocolError::NoSuchItem`] if it was taken before, or is visibly of another batch.
     pub fn take<O: Operation>(&mut self, item: Item<O>) -> Result<O::Reply, Error> {
-        let Item { index, operation: PhantomData } = item;
         let (opcode, result) =
-            self.results.get_mut(index).and_then(Option::take).ok_or(ProtocolError::NoSuchItem)?;
+            self.results.get_mut(item.index).and_then(Option::take).ok_or(ProtocolError::NoSuchItem)?;
         if opcode.is_some_and(|opcode| opcode != O::OPCODE) {
             return Err(ProtocolError::NoSuchItem.into());
         }

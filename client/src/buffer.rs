@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn frames_come_out_whole_however_they_were_cut() {
         let bodies: Vec<Vec<u8>> =
-            [0, 1, 100, 70_000, 3, 65_536 - HEADER_LEN, 200_000, 5].map(|n| vec![n as u8; n]).into();
+            [0, 1, 100, 70_000, 3, 65_536 - HEADER_LEN, 200_000, 5].map(|n| vec![0x77; n]).into();
         let stream: Vec<u8> = bodies.iter().zip(0..).flat_map(|(body, id)| frame(id, body)).collect();
         for step in [1, 7, 24, 4_096, 65_536, 1 << 20] {
             let mut inbox = Inbox::new();

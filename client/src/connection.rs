@@ -249,7 +249,7 @@ fn check_header(header: &Header) -> Result<(), ProtocolError> {
     if header.version != frame::VERSION {
         return Err(ProtocolError::Version(header.version));
     }
-    if header.flags != 0 || header.reserved != 0 {
+    if header.flags != 0 || header.deadline_ms != 0 || header.reserved != 0 {
         return Err(ProtocolError::Reserved);
     }
     Ok(())
@@ -260,24 +260,22 @@ pub(crate) fn refusal(status: u16, body: SecretBytes) -> Result<SecretBytes, Err
     if status == Code::Ok.number() {
         return Ok(body);
     }
-    let code = Code::from_number(status).ok_or(ProtocolError::UnknownStatus(status))?;
-    let detail = codec::decode::<ErrorBody>(body.expose()).ok().filter(|detail| !detail.message.is_empty());
-    Err(match detail {
-        Some(ErrorBody { message, retry_after_ms }) => Error::Refused {
-            code,
-            message,
-            retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms))),
-        },
-        None => Error::refused(code, code.meaning().to_owned()),
-    })
+    let detail = codec::decode::<ErrorBody>(body.expose()).ok();
+    let ErrorBody { message, retry_after_ms } =
+        detail.unwrap_or(ErrorBody { message: String::new(), retry_after_ms: 0 });
+    let Some(code) = Code::from_number(status) else {
+        return Err(ProtocolError::UnknownStatus { status, message }.into());
+    };
+    let message = if message.is_empty() { code.meaning().to_owned() } else { message };
+    let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
+    Err(Error::Refused { code, message, retry_after })
 }
 
 async fn say_hello(stream: &mut UnixStream, agent: &str) -> Result<HelloReply, ConnectFailure> {
-    let cut = agent.floor_char_boundary(MAX_AGENT_LEN);
     let request = HelloRequest {
         min_version: frame::VERSION,
         max_version: frame::VERSION,
-        agent: agent[..cut].to_owned(),
+        agent: agent.chars().filter(|c| matches!(c, ' '..='~')).take(MAX_AGENT_LEN).collect(),
         auth_method: AuthMethod::None,
         access_key: String::new(),
         client_nonce: [0; 32],

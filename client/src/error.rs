@@ -53,8 +53,8 @@ pub enum ProtocolError {
     /// A reply of another protocol version.
     #[error("a reply of version {0}")]
     Version(u8),
-    /// A reply with flags that were not agreed on, or reserved bits.
-    #[error("a reply with unknown flags or reserved bits")]
+    /// A reply with flags that were not agreed on, or fields that must be zero and aren't.
+    #[error("a reply with unknown flags, or with a deadline or reserved bits")]
     Reserved,
     /// A reply to a request that isn't in flight.
     #[error("a reply to request {0}, which is not in flight")]
@@ -67,9 +67,14 @@ pub enum ProtocolError {
         /// The reply's.
         got: u16,
     },
-    /// A status number that this client doesn't know.
-    #[error("unknown status {0}")]
-    UnknownStatus(u16),
+    /// A status number that this client doesn't know: a refusal of a later daemon.
+    #[error("unknown status {status}: {message}")]
+    UnknownStatus {
+        /// The number.
+        status: u16,
+        /// What the daemon said.
+        message: String,
+    },
     /// A reply's body that can't be read.
     #[error("the body of the reply to {}: {reason}", opcode.row().name)]
     Body {
@@ -89,7 +94,7 @@ pub enum ProtocolError {
         /// Results received.
         got: usize,
     },
-    /// An [`crate::Item`] was looked up in the results of a batch it isn't part of.
+    /// An [`crate::Item`] was taken from results before, or isn't of their batch.
     #[error("this item is not in these results")]
     NoSuchItem,
 }

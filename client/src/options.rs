@@ -15,7 +15,7 @@ pub struct Options {
     pub backoff_first: Duration,
     /// Longest wait between attempts to reconnect. Default 1 s.
     pub backoff_cap: Duration,
-    /// Who calls, for the daemon's log; cut to 64 bytes.
+    /// Who calls, for the daemon's log; printable ASCII, cut to 64 bytes.
     pub agent: String,
 }
 

@@ -131,7 +131,7 @@ async fn a_lost_batch_of_harmless_calls_is_sent_again() {
 }
 
 #[tokio::test]
-async fn an_item_too_large_for_any_frame_and_an_item_of_another_batch_are_errors() {
+async fn items_that_are_too_large_of_another_batch_or_taken_twice_are_errors() {
     let fake = Fake::new();
     let (client, mut peer) = connected(&fake, HelloReply { max_body: 64, ..hello() }).await;
     let mut other = Batch::new();
@@ -150,6 +150,8 @@ async fn an_item_too_large_for_any_frame_and_an_item_of_another_batch_are_errors
     let error = results.take(large).unwrap_err();
     assert!(matches!(error, Error::Refused { code: Code::FrameTooLarge, .. }), "{error}");
     assert_eq!(results.take(small).unwrap().random.len(), 2);
+    let error = results.take(small).unwrap_err();
+    assert!(matches!(error, Error::Protocol(ProtocolError::NoSuchItem)), "{error}");
     let error = results.take(foreign).unwrap_err();
     assert!(matches!(error, Error::Protocol(ProtocolError::NoSuchItem)), "{error}");
 }

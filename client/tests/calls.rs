@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_client::{Client, Error, Options, ProtocolError, blocking};
-use claviger_protocol::body::{GetRandomReply, HelloReply};
-use claviger_protocol::{Code, FrameError, Header, Opcode, Reply, Request};
+use claviger_protocol::body::{BatchRequest, DecryptReply, ErrorBody, GetRandomReply, HelloReply};
+use claviger_protocol::{Code, EncryptionContext, FrameError, Header, Opcode, Reply, Request, codec};
 use support::{Fake, GUARD, OnThread, Peer, hello};
 use tokio::task::JoinHandle;
 
@@ -53,17 +53,30 @@ async fn many_threads_share_one_connection_and_large_frames_mix_with_small() {
     let (client, mut peer) = pair(&fake).await;
     let server = tokio::spawn(async move {
         while let Some((header, request)) = peer.next_request().await {
-            peer.pong(&header, request).await;
+            let Request::Decrypt(request) = request else {
+                peer.pong(&header, request).await;
+                continue;
+            };
+            let plaintext = request.ciphertext_blob.0.into();
+            let id = uuid::Uuid::nil();
+            let reply = DecryptReply { key_id: id, key_version_id: id, plaintext };
+            peer.reply(&header, &Reply::Decrypt(reply)).await;
         }
     });
-    let calls: Vec<_> = (0..2_000_usize)
+    let small: Vec<_> =
+        (0..2_000_usize).map(|n| (n, ping(&client, &vec![u8::try_from(n % 251).unwrap(); n % 50]))).collect();
+    let large: Vec<_> = (0..200_u8)
         .map(|n| {
-            let payload = vec![u8::try_from(n % 251).unwrap(); if n % 7 == 0 { 60_000 } else { n % 50 }];
-            (payload.clone(), ping(&client, &payload))
+            let client = client.clone();
+            let blob = vec![n; 200_000 + usize::from(n)];
+            (n, tokio::spawn(async move { client.decrypt(None, blob, EncryptionContext::default()).await }))
         })
         .collect();
-    for (payload, call) in calls {
-        assert_eq!(call.await.unwrap().unwrap(), payload);
+    for (n, call) in small {
+        assert_eq!(call.await.unwrap().unwrap(), vec![u8::try_from(n % 251).unwrap(); n % 50]);
+    }
+    for (n, call) in large {
+        assert_eq!(call.await.unwrap().unwrap().plaintext.expose(), vec![n; 200_000 + usize::from(n)]);
     }
     drop(client);
     tokio::time::timeout(GUARD, server).await.expect("dropping the client closes the connection").unwrap();
@@ -165,9 +178,12 @@ async fn what_only_one_call_can_not_read_leaves_the_connection_alone() {
     let (client, mut peer) = pair(&fake).await;
     let call = ping(&client, b"");
     let (header, _) = peer.request().await;
-    peer.answer(&header, 4_711, b"").await;
+    let body = codec::encode(&ErrorBody { message: "from later".into(), retry_after_ms: 9 }).unwrap();
+    peer.answer(&header, 4_711, &body).await;
     let error = call.await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::Protocol(ProtocolError::UnknownStatus(4_711))), "{error}");
+    assert!(!error.retryable());
+    let unknown = ProtocolError::UnknownStatus { status: 4_711, message: "from later".into() };
+    assert!(matches!(&error, Error::Protocol(e) if *e == unknown), "{error}");
     let call = ping(&client, b"");
     let (header, _) = peer.request().await;
     peer.answer(&header, 0, b"cut").await;
@@ -183,7 +199,12 @@ async fn what_only_one_call_can_not_read_leaves_the_connection_alone() {
 #[tokio::test]
 async fn a_broken_reply_ends_the_connection_for_all_and_the_next_call_makes_a_new_one() {
     type Spoil = fn(&Header) -> Vec<u8>;
-    let cases: [(Spoil, fn(&ProtocolError) -> bool); 6] = [
+    type Expected = fn(&ProtocolError) -> bool;
+    let cases: [(Spoil, Expected); 7] = [
+        (
+            |h| Header { deadline_ms: 1, length: 0, ..*h }.to_bytes().to_vec(),
+            |e| *e == ProtocolError::Reserved,
+        ),
         (
             |h| Header { length: (1 << 20) + 1, ..*h }.to_bytes()[..4].to_vec(),
             |e| matches!(e, ProtocolError::TooLarge(FrameError::TooLarge { cap: 1_048_576, .. })),
@@ -206,7 +227,7 @@ async fn a_broken_reply_ends_the_connection_for_all_and_the_next_call_makes_a_ne
         let (one, two) = (ping(&client, b"1"), ping(&client, b"2"));
         let (header, _) = peer.request().await;
         peer.request().await;
-        peer.raw(&spoil(&header)).await;
+        peer.raw(&spoil(&header.reply(0, 0))).await;
         for call in [one, two] {
             let error = call.await.unwrap().unwrap_err();
             assert!(matches!(&error, Error::Protocol(e) if expected(e)), "{error}");
@@ -279,4 +300,41 @@ fn blocking_clients_share_a_connection_between_threads() {
     });
     drop(client);
     fake.join();
+}
+
+#[test]
+fn a_blocking_client_left_alone_finds_its_connection_closed_and_makes_another() {
+    let (closed, wait) = std::sync::mpsc::channel();
+    let fake = OnThread::run(move |fake| async move {
+        let mut peer = fake.accept().await;
+        let (header, request) = peer.request().await;
+        peer.pong(&header, request).await;
+        drop(peer);
+        closed.send(()).unwrap();
+        let mut peer = fake.accept().await;
+        // Not repeatable, and yet sent: the closed connection never took it.
+        let (header, request) = peer.request().await;
+        assert!(matches!(request, Request::Batch(_)));
+        peer.refuse(&header, Code::Busy, "later", 0).await;
+    });
+    let client = blocking::Client::connect(fake.path(), Options::default()).unwrap();
+    client.ping(vec![]).unwrap();
+    wait.recv_timeout(GUARD).unwrap();
+    let error = client.call(BatchRequest { items: vec![] }).unwrap_err();
+    assert!(matches!(error, Error::Refused { code: Code::Busy, .. }), "{error}");
+    fake.join();
+}
+
+#[tokio::test]
+async fn the_agent_is_printable_and_short() {
+    let fake = Fake::new();
+    let options = Options { agent: format!("a\nb\u{e9}{}", "c".repeat(100)), ..Options::default() };
+    let client = tokio::spawn(Client::connect(fake.path(), options));
+    let mut peer = fake.accept_silently().await;
+    let (_, request) = peer.request().await;
+    let Request::Hello(sent) = request else { panic!() };
+    assert_eq!(sent.agent, format!("ab{}", "c".repeat(62)));
+    drop(peer);
+    let Err(Error::Connect(error)) = client.await.unwrap() else { panic!() };
+    assert_eq!(error.source.kind(), std::io::ErrorKind::UnexpectedEof);
 }

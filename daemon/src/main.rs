@@ -3,11 +3,13 @@
 //! Exit codes: 0; 2 for bad configuration or arguments; 1 for the rest.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use clavigerd::backend::hsm;
+use clavigerd::backend::hsm::member::Member;
 use clavigerd::config::Config;
 use clavigerd::daemon;
 use clavigerd::edge::Edge;
@@ -174,25 +176,83 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
 fn tools(command: Hsm) -> Result<(), Failed> {
     start_log();
     let edge = Edge::system();
+    let go_on = &mut |_| ControlFlow::Continue(());
     match command {
-        Hsm::Probe { config, json } => {
-            let report = hsm::tools::probe(&read_config(&config)?, &edge).map_err(Failed::other)?;
-            say(&if json { report.json() } else { report.text() })
-        }
+        Hsm::Probe { config, json } => probe(&read_config(&config)?, &edge, json),
         Hsm::Init { config, recovery } => {
             let config = read_config(&config)?;
             let _state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
-            let report = hsm::tools::init(&config, &recovery, &edge).map_err(Failed::other)?;
-            say(&report.text())
+            let made = hsm::init(&config, &recovery, &edge, go_on).map_err(Failed::other)?;
+            say(&format!("made domain {} with root generation {}", made.domain, made.root_generation))?;
+            match made.recovery_file {
+                Some(file) => say(&format!(
+                    "the root is wrapped to {} recovery recipient(s) in {}: keep a copy of that file, and of {}, elsewhere",
+                    made.recipients.len(),
+                    file.display(),
+                    config.state_dir.join("domain").display(),
+                )),
+                None => say(
+                    "WARNING: no recovery recipient: if the HSM is lost, every key is lost (see --recovery)",
+                ),
+            }
         }
         Hsm::Restore { config, recovery_file, private_key } => {
             let config = read_config(&config)?;
             let _state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
-            let report =
-                hsm::tools::restore(&config, &recovery_file, &private_key, &edge).map_err(Failed::other)?;
-            say(&report.text())
+            hsm::restore(&config, &recovery_file, &private_key, &edge, go_on).map_err(Failed::other)?;
+            say("the root is in the HSM and opens the domain; remove the private key from this machine")
         }
     }
+}
+
+/// Says what every member can do; fails if one can't be opened.
+fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
+    let root = hsm::domain::header(&config.state_dir).ok().flatten().map(|header| header.root);
+    let mut members = Vec::new();
+    for member in &config.hsm {
+        let opened = hsm::member::open(member, root.as_ref(), &edge.workers, &config.limits, 1)
+            .map_err(|error| Failed::other(format!("{}: {error}", member.name)))?;
+        members.push(opened);
+    }
+    if json {
+        let one = |member: &Member| {
+            serde_json::json!({
+                "name": member.name,
+                "profile": member.profile,
+                "hardware": member.hardware,
+                "mechanisms": member.report.mechanisms,
+                "specs": member.report.specs,
+            })
+        };
+        return say(
+            &serde_json::json!({ "members": members.iter().map(one).collect::<Vec<_>>() }).to_string()
+        );
+    }
+    for member in &members {
+        let kind = if member.hardware { "hardware" } else { "software" };
+        say(&format!("{} ({}, {kind})", member.name, member.profile))?;
+        for tested in &member.report.mechanisms {
+            let number = tested.mechanism.as_deref().unwrap_or("-");
+            say(&format!(
+                "  {:<20} {number:<12} {}",
+                tested.used_for,
+                verdict(tested.ok, tested.reason.as_deref())
+            ))?;
+        }
+        for spec in &member.report.specs {
+            say(&format!(
+                "  {:<20} {:<12} {}",
+                spec.spec,
+                "",
+                verdict(spec.available, spec.reason.as_deref())
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn verdict(ok: bool, reason: Option<&str>) -> String {
+    if ok { "ok".into() } else { format!("off: {}", reason.unwrap_or("failed")) }
 }
 
 fn say(line: &str) -> Result<(), Failed> {

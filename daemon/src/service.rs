@@ -6,17 +6,19 @@
 //! ```
 //! No sockets here: simulation calls the same function.
 
+mod reply;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use claviger_protocol::body::{BatchItem, BatchResult, ErrorBody};
-use claviger_protocol::codec;
+use claviger_protocol::batch::Results;
+use claviger_protocol::body::{BatchItem, BatchReply};
 use claviger_protocol::ops::AuditSync;
 use claviger_protocol::{Code, Header, KeyRef, Opcode, Reply, Request, Resource, SecretBytes};
 
 use crate::admission::Admission;
-use crate::audit::{AuditLog, Closed, Event, Recorded, Trail};
+use crate::audit::{AuditLog, Closed, Event, Trail};
 use crate::backend::hsm::pool::Pool;
 use crate::config::Limits;
 use crate::edge::Edge;
@@ -25,6 +27,10 @@ use crate::identity::Caller;
 use crate::keyring::{KeyEntry, Keyring};
 use crate::ops;
 use crate::policy;
+
+use reply::{error_body, write_reply};
+
+pub use reply::write_refusal;
 
 /// A request off the wire: its header, and its body decoded or the reason why not.
 pub struct Frame {
@@ -167,9 +173,8 @@ impl Service {
                 self.refusal(caller, header, Failure::new(Code::InvalidArgument, text))
             }
             Ok(Request::Batch(batch)) => {
-                let (results, events) = self.batch(caller, header, deadline, batch.items).await;
-                let reply = Reply::Batch(claviger_protocol::body::BatchReply { results });
-                Outcome { header, result: self.encode(&reply), events }
+                let (reply, events) = self.batch(caller, header, deadline, batch.items).await;
+                Outcome { header, result: self.encode(&Reply::Batch(reply)), events }
             }
             Ok(request) => {
                 let (result, events) = self.one(caller, header.request_id, deadline, request).await;
@@ -209,37 +214,32 @@ impl Service {
         header: Header,
         deadline: Duration,
         items: Vec<BatchItem>,
-    ) -> (Vec<BatchResult>, Closed) {
+    ) -> (BatchReply, Closed) {
         let mut all = Closed::default();
-        let mut results = Vec::with_capacity(items.len());
-        let mut room =
-            (self.limits.max_body as usize).saturating_sub(8 + items.len() * BATCH_RESULT_OVERHEAD);
+        let mut results = Results::new(items.len(), self.limits.max_body as usize);
         let mut slice = self.edge.clock.elapsed();
         for item in items {
-            let result = match Self::decode_item(&item) {
-                Ok(request) => {
-                    let (result, closed) = self.one(caller, header.request_id, deadline, request).await;
-                    all.events.extend(closed.events);
-                    all.outbox.extend(closed.outbox);
-                    result.and_then(|reply| self.encode(&reply))
-                }
-                Err(failure) => {
-                    let refused = self.refused(caller, header.request_id, item.opcode, failure.code);
-                    all.events.extend(refused.events);
-                    Err(failure)
+            let (result, closed) = match item.request() {
+                Ok(request) => self.one(caller, header.request_id, deadline, request).await,
+                Err(error) => {
+                    let closed = self.refused(caller, header.request_id, item.opcode, error.code());
+                    (Err(Failure::new(error.code(), error.to_string())), closed)
                 }
             };
-            let result = result.and_then(|body| {
-                room = room.checked_sub(body.len()).ok_or(Code::ReplyTooLarge)?;
-                Ok(body)
-            });
-            results.push(batch_result(result, &mut room));
+            all.events.extend(closed.events);
+            all.outbox.extend(closed.outbox);
+            match result.and_then(|reply| self.encode(&reply)) {
+                Ok(body) => {
+                    results.reply(body);
+                }
+                Err(failure) => results.refusal(failure.code, &error_body(&failure)),
+            }
             if self.edge.clock.elapsed().saturating_sub(slice) >= TIME_SLICE {
                 yield_now().await;
                 slice = self.edge.clock.elapsed();
             }
         }
-        (results, all)
+        (results.finish(), all)
     }
 
     /// The outcome of a hello that was accepted.
@@ -287,16 +287,6 @@ impl Service {
     /// Takes the outbox entries that may be removed from the store.
     pub fn take_outbox_done(&self) -> Vec<uuid::Uuid> {
         std::mem::take(&mut self.outbox_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
-    fn decode_item(item: &BatchItem) -> Result<Request, Failure> {
-        let opcode = Opcode::from_number(item.opcode).ok_or(Code::UnknownOpcode)?;
-        if !opcode.row().batchable {
-            let text =
-                format!("{} can't be part of a batch; send it in a frame of its own", opcode.row().name);
-            return Err(Failure::new(Code::InvalidArgument, text));
-        }
-        Request::decode(opcode, item.body.expose()).map_err(Failure::from)
     }
 
     fn encode(&self, reply: &Reply) -> Result<SecretBytes, Failure> {
@@ -350,7 +340,7 @@ impl Service {
     fn deadline(&self, frame: &Frame) -> Duration {
         let wanted = match frame.header.deadline_ms {
             0 => self.limits.default_deadline,
-            ms => Duration::from_millis(ms.into()),
+            ms => Duration::from_millis(ms.into()).min(LONGEST_DEADLINE),
         };
         frame.received.saturating_add(wanted)
     }
@@ -383,66 +373,13 @@ impl Service {
 
 fn decode(header: &Header, body: &[u8]) -> Result<Request, Failure> {
     let opcode = Opcode::from_number(header.opcode).ok_or(Code::UnknownOpcode)?;
-    if opcode == Opcode::Hello {
-        return Err(Failure::new(Code::HelloRequired, "this connection has said hello already"));
-    }
     Request::decode(opcode, body).map_err(Failure::from)
 }
 
+/// Deadlines that are asked for are cut to this.
+const LONGEST_DEADLINE: Duration = Duration::from_mins(1);
 /// How long a batch or a connection runs before it lets others run.
 pub const TIME_SLICE: Duration = Duration::from_micros(200);
-/// Status and length of one batch result.
-const BATCH_RESULT_OVERHEAD: usize = 2 + 8;
-
-fn batch_result(result: Result<SecretBytes, Failure>, room: &mut usize) -> BatchResult {
-    match result {
-        Ok(body) => BatchResult { status: Code::Ok.number(), body },
-        Err(failure) => {
-            let body = error_body(&failure);
-            // A message that doesn't fit is left out; the number always fits.
-            let body = match room.checked_sub(body.len()) {
-                Some(left) => {
-                    *room = left;
-                    body
-                }
-                None => SecretBytes::default(),
-            };
-            BatchResult { status: failure.code.number(), body }
-        }
-    }
-}
-
-fn error_body(failure: &Failure) -> SecretBytes {
-    let retry_after_ms = if failure.code == Code::Busy { 10 } else { 0 };
-    let body = ErrorBody { message: failure.message.to_string(), retry_after_ms };
-    SecretBytes::new(codec::encode(&body).unwrap_or_default())
-}
-
-/// Writes an answer; the proof says that its event is recorded.
-fn write_reply(
-    _recorded: &Recorded,
-    header: &Header,
-    result: Result<SecretBytes, Failure>,
-    out: &mut Vec<u8>,
-) {
-    match result {
-        Ok(body) => put_frame(header, Code::Ok, body.expose(), out),
-        Err(failure) => write_refusal(header, &failure, out),
-    }
-}
-
-/// Writes the refusal of a frame that never became a call, or that could not be
-/// recorded: it reveals nothing and needs no event.
-pub fn write_refusal(header: &Header, failure: &Failure, out: &mut Vec<u8>) {
-    put_frame(header, failure.code, error_body(failure).expose(), out);
-}
-
-fn put_frame(header: &Header, code: Code, body: &[u8], out: &mut Vec<u8>) {
-    let length = u32::try_from(body.len()).unwrap_or(0);
-    out.extend_from_slice(&header.reply(code.number(), length).to_bytes());
-    out.extend_from_slice(body);
-}
-
 /// Lets the executor run others first.
 async fn yield_now() {
     let mut yielded = false;

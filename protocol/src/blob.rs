@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{context::EncryptionContext, values::wire_enum};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::values::UnknownSpelling;
+use crate::values::{KeySpec, UnknownSpelling};
 
 /// First bytes of every blob.
 pub const MAGIC: [u8; 4] = *b"CLVB";
@@ -49,6 +49,14 @@ wire_enum! {
 }
 
 impl Suite {
+    /// The spec of the keys that make such blobs.
+    #[must_use]
+    pub const fn spec(self) -> KeySpec {
+        match self {
+            Self::SoftwareAes256 | Self::HsmAes256Derived | Self::HsmAes256Direct => KeySpec::Aes256,
+        }
+    }
+
     /// Bytes of salt.
     #[must_use]
     pub const fn salt_len(self) -> usize {

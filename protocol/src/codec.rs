@@ -95,7 +95,9 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
 /// Reads a body whole; bytes left over are an error. No length that the bytes
 /// claim makes it allocate more than they could hold.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let beyond = CEILING_MAX_BODY.checked_sub(bytes.len()).ok_or(DecodeError::Malformed(TOO_LONG))?;
+    let beyond = CEILING_MAX_BODY
+        .checked_sub(bytes.len())
+        .ok_or(DecodeError::Malformed("it is longer than any frame"))?;
     let mut decoder = DecoderImpl::new(Input { rest: bytes }, CONFIG, ());
     // What the codec may still claim is now exactly what is there.
     decoder.claim_bytes_read(beyond).map_err(classify)?;
@@ -106,7 +108,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
-const TOO_LONG: &str = "it ends early, or is longer than any frame";
+const CUT: &str = "it ends early, or claims a length that it does not have";
 
 /// The bytes not read yet.
 struct Input<'a> {
@@ -142,7 +144,8 @@ fn classify(error: Bincode) -> DecodeError {
     match error {
         Bincode::OtherString(text) => DecodeError::Invalid(text),
         Bincode::Other(text) => DecodeError::Malformed(text),
-        Bincode::UnexpectedEnd { .. } | Bincode::LimitExceeded => DecodeError::Malformed(TOO_LONG),
+        // The limit is what is there, so it is met before anything is allocated or read.
+        Bincode::LimitExceeded => DecodeError::Malformed(CUT),
         Bincode::Utf8 { .. } => DecodeError::Malformed("a text is not UTF-8"),
         Bincode::InvalidBooleanValue(_) => DecodeError::Malformed("a boolean is neither 0 nor 1"),
         _ => DecodeError::Malformed("it does not have this operation's shape"),
@@ -171,12 +174,10 @@ mod tests {
         for claimed in [u64::MAX, CEILING_MAX_BODY as u64 - 8, 2] {
             let mut bytes = claimed.to_le_bytes().to_vec();
             bytes.push(1);
-            assert!(matches!(decode::<String>(&bytes), Err(DecodeError::Malformed(_))), "{claimed}");
-            assert!(
-                matches!(decode::<crate::SecretBytes>(&bytes), Err(DecodeError::Malformed(_))),
-                "{claimed}"
-            );
-            assert!(matches!(decode::<Vec<u64>>(&bytes), Err(DecodeError::Malformed(_))), "{claimed}");
+            // `CUT` is the limit's refusal; the reader's, after the allocation, would be another.
+            assert_eq!(decode::<String>(&bytes), Err(DecodeError::Malformed(CUT)), "{claimed}");
+            assert_eq!(decode::<crate::SecretBytes>(&bytes), Err(DecodeError::Malformed(CUT)), "{claimed}");
+            assert_eq!(decode::<Vec<u64>>(&bytes), Err(DecodeError::Malformed(CUT)), "{claimed}");
         }
     }
 

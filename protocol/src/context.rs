@@ -3,6 +3,8 @@
 //! Independent of the body codec: these bytes are authenticated with every
 //! ciphertext, and must mean the same for ever.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{limits::MAX_CONTEXT_LEN, secret::Bytes};
@@ -34,8 +36,17 @@ pub enum ContextError {
 ///
 /// Canonical form: `u16` count, then for each pair in ascending byte order of its
 /// key: `u16` key length, key, `u16` value length, value; integers little-endian.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+///
+/// Its `Debug` shows only the length: contexts name people and accounts, and logs
+/// and audit have no more than a keyed hash of them.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EncryptionContext(Vec<u8>);
+
+impl fmt::Debug for EncryptionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptionContext({} bytes)", self.0.len())
+    }
+}
 
 impl Default for EncryptionContext {
     fn default() -> Self {
@@ -139,6 +150,12 @@ mod tests {
         assert_eq!(context.as_bytes(), b"\x02\x00\x01\x00a\x00\x00\x01\x00b\x01\x002");
         assert_eq!(EncryptionContext::default().as_bytes(), [0, 0]);
         assert_eq!(context.pairs().collect::<Vec<_>>(), [("a", ""), ("b", "2")]);
+    }
+
+    #[test]
+    fn debug_shows_no_pair() {
+        let context = EncryptionContext::from_pairs([("patient", "Jane")]).unwrap();
+        assert_eq!(format!("{context:?}"), "EncryptionContext(17 bytes)");
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub const DEFAULT_MAX_BODY: usize = 1024 * 1024;
 pub const CEILING_MAX_BODY: usize = 16 * 1024 * 1024;
 /// Items of one batch.
 pub const MAX_BATCH_ITEMS: usize = 1024;
+/// Bytes of a batch's smallest result: status, length, and an error without message.
+pub const MIN_BATCH_RESULT_LEN: usize = 10 + 12;
 /// Largest plaintext of Encrypt, in bytes, unless configured otherwise.
 pub const DEFAULT_MAX_PLAINTEXT: usize = 6144;
 /// Largest canonical encryption context, in bytes, its count included.

@@ -16,6 +16,9 @@ INTEGERS = {"u8": "<B", "u16": "<H", "u32": "<I", "u64": "<Q", "i64": "<q"}
 class Reader:
     """Takes values off the front of a body."""
 
+    # Names of all structures read so far, nested ones too.
+    seen = set()
+
     def __init__(self, data):
         self.data, self.at = data, 0
 
@@ -59,6 +62,7 @@ class Reader:
                 found[field] = self.value(kind)
             if place in BOUNDS and not BOUNDS[place](found[field]):
                 raise invalid(f"{field} is out of bounds")
+        self.seen.add(name)
         return found
 
     def value(self, kind):

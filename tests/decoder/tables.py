@@ -61,7 +61,7 @@ STRUCTS = {name: [tuple(field.split(":")) for field in fields.split()] for name,
     "DescribeKeyReply": "key_id:uuid spec:KeySpec usage:KeyUsage state:KeyState protection:Protection "
                         "origin:KeyOrigin project:project description:description aliases:list<text> "
                         "tags:tags created_at:i64 created_by:text primary_version_id:option<uuid> "
-                        "version_count:u32 rotation:option<Rotation> deletion_date:option<i64> "
+                        "version_count:u32 rotation:option<Rotation> deletion_date:option<i64> erased_at:option<i64> "
                         "deletion_protection:bool material_expires_at:option<i64> "
                         "sm2_user_id:option<bytes> assurance:Assurance",
     "Rotation": "days:u16 last:option<i64> next:option<i64>",

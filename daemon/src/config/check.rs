@@ -52,7 +52,7 @@ fn sections(root: &mut Table<'_, '_>) -> Checked<Config> {
         state_dir: state_dir?,
         dev: false,
         allow_software_tokens: allow_software_tokens?,
-        admin: admin?.config,
+        admin: admin?,
         endpoints: endpoints?.into_iter().map(|endpoint| endpoint.config).collect(),
         hsm: hsm?,
         limits: limits?,
@@ -68,26 +68,23 @@ fn later_section(root: &mut Table<'_, '_>, section: &'static str, later: &[&'sta
     })
 }
 
-/// An endpoint, and how to refuse it for what another says.
+/// A static endpoint, and where its name and socket stand, to refuse them for what
+/// another says.
 struct Endpoint<'r, 't> {
     config: EndpointConfig,
-    name: Option<Entry<'r, 't>>,
-    socket: Option<Entry<'r, 't>>,
+    name: Entry<'r, 't>,
+    socket: Entry<'r, 't>,
 }
 
-fn admin<'r, 't>(root: &mut Table<'r, 't>) -> Checked<Endpoint<'r, 't>> {
-    let default = PathBuf::from(DEFAULT_ADMIN_SOCKET);
+fn admin(root: &mut Table<'_, '_>) -> Checked<EndpointConfig> {
+    let (name, default) = (ADMIN.to_owned(), PathBuf::from(DEFAULT_ADMIN_SOCKET));
     let Some(entry) = root.take("admin") else {
-        let name = ADMIN.to_owned();
-        let config = EndpointConfig { name, socket: default, mode: DEFAULT_MODE, owner: None, group: None };
-        return Ok(Endpoint { config, name: None, socket: None });
+        return Ok(EndpointConfig { name, socket: default, mode: DEFAULT_MODE, owner: None, group: None });
     };
     let mut table = entry.table("a table [admin]")?;
-    let socket = table.take("socket");
-    let path = socket.as_ref().map_or(Ok(default), socket_path);
-    let config = endpoint(&mut table, Ok(ADMIN.to_owned()), path);
-    table.finish()?;
-    Ok(Endpoint { config: config?, name: None, socket })
+    let socket = table.or("socket", default, socket_path);
+    let config = endpoint(&mut table, Ok(name), socket);
+    table.finish().and(config)
 }
 
 fn endpoints<'r, 't>(root: &mut Table<'r, 't>) -> Checked<Vec<Endpoint<'r, 't>>> {
@@ -97,23 +94,22 @@ fn endpoints<'r, 't>(root: &mut Table<'r, 't>) -> Checked<Vec<Endpoint<'r, 't>>>
         return Err(entry.refuse(format!("at most {MAX_ENDPOINTS} endpoints")));
     }
     all(tables.into_iter().map(|mut table| {
-        let name = table.take("name");
-        let socket = table.take("socket");
-        let text = match &name {
-            Some(entry) => member_name(entry).and_then(|text| match text.as_str() {
-                ADMIN => Err(entry.refuse("another name: the admin endpoint is [admin]")),
-                _ => Ok(text),
-            }),
-            None => Err(table.missing("name", "the name of an access point")),
-        };
-        let path = match &socket {
-            Some(entry) => socket_path(entry),
-            None => Err(table.missing("socket", "the path of a socket")),
-        };
+        let name = table.entry("name", "the name of an access point");
+        let socket = table.entry("socket", "the path of a socket");
+        let text = name.as_ref().map_err(|reported| *reported).and_then(endpoint_name);
+        let path = socket.as_ref().map_err(|reported| *reported).and_then(socket_path);
         let config = endpoint(&mut table, text, path);
         table.finish()?;
-        Ok(Endpoint { config: config?, name, socket })
+        Ok(Endpoint { config: config?, name: name?, socket: socket? })
     }))
+}
+
+fn endpoint_name(entry: &Entry<'_, '_>) -> Checked<String> {
+    let name = member_name(entry)?;
+    if name == ADMIN {
+        return Err(entry.refuse("another name: the admin endpoint is [admin]"));
+    }
+    Ok(name)
 }
 
 /// What every socket has.
@@ -129,19 +125,16 @@ fn endpoint(
 }
 
 /// No name and no socket twice.
-fn distinct_endpoints(admin: &Endpoint<'_, '_>, endpoints: &[Endpoint<'_, '_>]) -> Checked<()> {
+fn distinct_endpoints(admin: &EndpointConfig, endpoints: &[Endpoint<'_, '_>]) -> Checked<()> {
     let mut names = BTreeSet::new();
-    let mut sockets = BTreeSet::from([admin.config.socket.as_path()]);
+    let mut sockets = BTreeSet::from([admin.socket.as_path()]);
     let mut result = Ok(());
     for Endpoint { config, name, socket } in endpoints {
         if !names.insert(config.name.as_str()) {
-            result =
-                name.as_ref().map_or(result, |entry| Err(entry.refuse("a name that no other endpoint has")));
+            result = Err(name.refuse("a name that no other endpoint has"));
         }
         if !sockets.insert(config.socket.as_path()) {
-            // The admin socket may be the one by default, written nowhere.
-            let expected = "a socket that no other endpoint has, [admin] included";
-            result = socket.as_ref().map_or(result, |entry| Err(entry.refuse(expected)));
+            result = Err(socket.refuse("a socket that no other endpoint has, [admin] included"));
         }
     }
     result
@@ -149,7 +142,7 @@ fn distinct_endpoints(admin: &Endpoint<'_, '_>, endpoints: &[Endpoint<'_, '_>]) 
 
 fn members(root: &mut Table<'_, '_>, token_dir: &Checked<PathBuf>) -> Checked<Vec<MemberConfig>> {
     let expected = "exactly one [[hsm]]";
-    let Some(entry) = root.take("hsm") else { return Err(root.missing("hsm", expected)) };
+    let entry = root.entry("hsm", expected)?;
     let mut tables = entry.tables(expected)?;
     if let Some(second) = tables.get(1) {
         return Err(second.refuse(
@@ -238,17 +231,21 @@ fn fixed_text(entry: &Entry<'_, '_>, most: usize) -> Checked<String> {
 
 fn profile(entry: &Entry<'_, '_>) -> Checked<Profile> {
     let expected = "a built-in profile's name or an absolute path";
-    let text =
-        entry.string(expected, |text| is_plain(text) && (!text.contains('/') || text.starts_with('/')))?;
-    Profile::load(text).map_err(|error| entry.refuse(format!("{expected} ({error})")))
+    let is_file = |text: &str| text.contains('/') || Path::new(text).extension().is_some_and(|e| e == "toml");
+    let text = entry.string(expected, |text| is_plain(text) && (text.starts_with('/') || !is_file(text)))?;
+    let profile = Profile::load(text).map_err(|error| entry.refuse(format!("{expected} ({error})")))?;
+    // The name decides where the token is: only the built-in one may have it.
+    if profile.name == EMBEDDED && text != EMBEDDED {
+        return Err(entry.refuse("a profile with another name than \"embedded\", which is built in"));
+    }
+    Ok(profile)
 }
 
 /// Where the PIN comes from. `token_dir` is the embedded token's: outside `--dev`
 /// the PIN never lies in it, or a copy of the directory would be the keys.
 fn pin(table: &mut Table<'_, '_>, token_dir: Option<&Path>) -> Checked<PinSource> {
     let expected = "a table with one of file, credential, env, command";
-    let Some(entry) = table.take("pin") else { return Err(table.missing("pin", expected)) };
-    let mut pin = entry.hide().table(expected)?;
+    let mut pin = table.entry("pin", expected)?.hide().table(expected)?;
     let given = ["file", "credential", "env", "command"].map(|key| pin.take(key));
     let [file, credential, env, command] = &given;
     let source = match (file, credential, env, command) {

@@ -234,7 +234,7 @@ pub enum TokenSelector {
 }
 
 /// Where a PIN comes from. The PIN itself is never kept in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum PinSource {
     /// A file, mode 0600 or stricter.
     File(PathBuf),
@@ -242,8 +242,20 @@ pub enum PinSource {
     Credential(String),
     /// An environment variable.
     Env(String),
-    /// The first line that a command prints.
+    /// The first line that a command prints: its absolute path and its arguments.
     Command(Vec<String>),
+}
+
+impl fmt::Debug for PinSource {
+    /// Without a command's arguments, which somebody may have put a secret into.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::Command(words) => f.debug_tuple("Command").field(&words.first()).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Every limit. All have defaults.

@@ -137,6 +137,11 @@ impl<'r, 't> Table<'r, 't> {
         self.take(key).map_or(Ok(default), |entry| read(&entry))
     }
 
+    /// The value of `key`; without the key, `expected` is missed.
+    pub(super) fn entry(&mut self, key: &'static str, expected: &str) -> Checked<Entry<'r, 't>> {
+        self.take(key).ok_or_else(|| self.missing(key, expected))
+    }
+
     /// The value of `key` through `read`; without the key, `expected` is missed.
     pub(super) fn required<T>(
         &mut self,
@@ -144,10 +149,7 @@ impl<'r, 't> Table<'r, 't> {
         expected: &str,
         read: impl FnOnce(&Entry<'r, 't>) -> Checked<T>,
     ) -> Checked<T> {
-        match self.take(key) {
-            Some(entry) => read(&entry),
-            None => Err(self.missing(key, expected)),
-        }
+        self.entry(key, expected).and_then(|entry| read(&entry))
     }
 
     /// Reports that `key` is missing.

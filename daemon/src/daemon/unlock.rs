@@ -1,19 +1,143 @@
-//! stub
-use super::DaemonError;
-use crate::config::Config;
-use crate::edge::{Edge, Worker};
-use crate::service::Service;
-use crate::store::SledStore;
+//! From a locked daemon to a serving one: the HSM is opened, its root opens the
+//! domain key, the domain key opens the store's records. What may come back is
+//! retried; a refused PIN never is.
+
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+use claviger_protocol::body::SpecStatus;
+use claviger_protocol::values::MemberState;
+use tokio::sync::oneshot;
+
+use super::DaemonError;
+use crate::backend::hsm;
+use crate::backend::hsm::domain::{Domain, DomainError};
+use crate::backend::hsm::member::Member;
+use crate::backend::hsm::probe::SpecReport;
+use crate::config::{Config, MemberConfig};
+use crate::edge::{Edge, Worker};
+use crate::keyring::Keyring;
+use crate::service::Service;
+use crate::store::{SledStore, Store};
+
+/// What unlocking needs.
 pub(super) struct Unlock {
     pub(super) config: Arc<Config>,
     pub(super) edge: Edge,
     pub(super) store: Arc<SledStore>,
     pub(super) service: Arc<Service>,
+    /// Where blocking PKCS#11 calls run.
     pub(super) opener: Worker,
 }
+
+/// Why the domain is still locked.
+enum Locked {
+    /// It may work later.
+    ForNow(MemberState, String),
+    /// Trying again would only do harm.
+    Latched(String),
+    /// The state directory can't be served at all.
+    Fatal(String),
+}
+
 impl Unlock {
+    /// Returns when calls can be served.
     pub(super) async fn run(self) -> Result<(), DaemonError> {
+        let member = self
+            .config
+            .hsm
+            .first()
+            .cloned()
+            .ok_or_else(|| DaemonError::Domain("no HSM configured".into()))?;
+        for epoch in 1.. {
+            match self.attempt(&member, epoch).await {
+                Ok(keyring) => {
+                    self.service.unlock(Arc::new(keyring));
+                    tracing::info!(hsm = %member.name, "serving");
+                    return Ok(());
+                }
+                Err(Locked::ForNow(state, reason)) => {
+                    tracing::warn!(hsm = %member.name, %reason, "the domain stays locked; trying again later");
+                    self.service.pool.down(&member.name, state, &reason, self.edge.clock.now());
+                }
+                Err(Locked::Latched(reason)) => {
+                    tracing::error!(hsm = %member.name, %reason, "the domain stays locked until the daemon is restarted");
+                    self.service.pool.down(
+                        &member.name,
+                        MemberState::PinRefused,
+                        &reason,
+                        self.edge.clock.now(),
+                    );
+                    return std::future::pending().await;
+                }
+                Err(Locked::Fatal(reason)) => return Err(DaemonError::Domain(reason)),
+            }
+            self.edge.clock.sleep(self.config.limits.hsm_retry).await;
+        }
         Ok(())
     }
+
+    async fn attempt(&self, config: &MemberConfig, epoch: u64) -> Result<Keyring, Locked> {
+        let (member, domain) = self.open(config.clone(), epoch).await?;
+        let specs = member.report.specs.iter().filter_map(spec_status).collect();
+        self.service.pool.up(&member.name, epoch, specs, self.edge.clock.now());
+        self.service.pool.locked("the store's records are being read");
+        let allow = self.config.dev || self.config.allow_software_tokens;
+        let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
+        let keyring = Keyring::open(self.edge.clone(), store, domain, member, allow, &self.config.limits)
+            .await
+            .map_err(|failure| {
+                Locked::Fatal(format!("the store's records can't be read: {}", failure.message))
+            })?;
+        keyring
+            .recover(&self.service.log)
+            .await
+            .map_err(|failure| Locked::Fatal(format!("recovery failed: {}", failure.message)))?;
+        Ok(keyring)
+    }
+
+    /// Opens the member and the domain key, off the runtime.
+    async fn open(&self, member: MemberConfig, epoch: u64) -> Result<(Member, Domain), Locked> {
+        let (done, opened) = oneshot::channel();
+        let (config, edge) = (Arc::clone(&self.config), self.edge.clone());
+        let open = move || drop(done.send(open_blocking(&config, &member, &edge, epoch)));
+        self.opener.submit(open).map_err(|full| Locked::ForNow(MemberState::Down, full.to_string()))?;
+        let gone = |_| Locked::Fatal("the thread that opens the HSM ended".to_owned());
+        opened.await.map_err(gone)?
+    }
+}
+
+fn open_blocking(
+    config: &Config,
+    member: &MemberConfig,
+    edge: &Edge,
+    epoch: u64,
+) -> Result<(Member, Domain), Locked> {
+    let down = |reason: String| Locked::ForNow(MemberState::Down, reason);
+    let mut header = hsm::domain::header(&config.state_dir).map_err(|error| down(error.to_string()))?;
+    if header.is_none() && config.dev {
+        tracing::info!("first start: making the embedded token and the domain");
+        hsm::init(config, &[], edge, &mut |_| ControlFlow::Continue(()))
+            .map_err(|error| down(error.to_string()))?;
+        header = hsm::domain::header(&config.state_dir).map_err(|error| down(error.to_string()))?;
+    }
+    let root =
+        header.ok_or_else(|| Locked::ForNow(MemberState::NoRoot, DomainError::Missing.to_string()))?.root;
+    let opened =
+        hsm::member::open(member, Some(&root), &edge.workers, &config.limits, epoch).map_err(|error| {
+            if error.latches() { Locked::Latched(error.to_string()) } else { down(error.to_string()) }
+        })?;
+    let domain = hsm::domain::open_domain(&config.state_dir, &opened).map_err(|error| match error {
+        DomainError::NoRoot(_) => Locked::ForNow(MemberState::NoRoot, error.to_string()),
+        other => down(other.to_string()),
+    })?;
+    Ok((opened, domain))
+}
+
+fn spec_status(report: &SpecReport) -> Option<SpecStatus> {
+    Some(SpecStatus {
+        spec: report.spec.parse().ok()?,
+        available: report.available,
+        reason: report.reason.clone().unwrap_or_default(),
+    })
 }

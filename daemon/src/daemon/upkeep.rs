@@ -17,7 +17,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEPS_PER_PURGE: u32 = 60;
 /// An outbox event that nobody wrote to the log by then belongs to a call that
 /// was dropped: longer than any deadline's work goes on.
-const ORPHAN_AGE_MS: i64 = 60_000;
+const ORPHAN_AGE_MS: i64 = 5 * 60_000;
 /// Client tokens looked at in one purge step.
 const PURGE_STEP: usize = 100;
 

@@ -58,7 +58,7 @@ pub struct Caller {
     /// Where the call came in.
     pub endpoint: Arc<Endpoint>,
     /// Who is at the other end.
-    pub peer: Peer,
+    pub peer: Arc<Peer>,
     /// The proved access key.
     pub access_key: Option<String>,
     /// The daemon's number for the connection.

@@ -186,7 +186,7 @@ impl Keyring {
                 location: sealed_location(sealed),
             });
         }
-        let template = self.member.aes_template();
+        let template = self.member.aes_template;
         match self.member.make.run(Command::Generate { spec: new.spec, template }).await? {
             Answer::Generated { wrapped, check_value } => Ok(NewMaterial {
                 suite: match template {

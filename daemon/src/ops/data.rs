@@ -75,16 +75,12 @@ pub(super) async fn re_encrypt(
     })
 }
 
-pub(super) fn describe_blob(
-    call: &Admitted,
-    body: &DescribeBlobRequest,
-) -> Result<DescribeBlobReply, Failure> {
-    let key = blob_key(call, 0)?;
+pub(super) fn describe_blob(body: &DescribeBlobRequest) -> Result<DescribeBlobReply, Failure> {
     let blob = BlobRef::parse(&body.ciphertext_blob.0).map_err(|_| Failure::ciphertext())?;
     Ok(DescribeBlobReply {
         key_id: blob.key_id,
         key_version_id: blob.version_id,
-        spec: key.record.spec,
+        spec: blob.suite.spec(),
         suite: blob.suite,
         plaintext_len: u32::try_from(blob.sealed.len().saturating_sub(TAG_LEN)).unwrap_or(u32::MAX),
     })

@@ -99,6 +99,7 @@ pub(super) fn describe(service: &Service, call: &Admitted) -> Result<DescribeKey
             next: key.next_rotation,
         }),
         deletion_date: key.deletion_date,
+        erased_at: key.erased_at,
         deletion_protection: key.deletion_protection,
         material_expires_at: key.material_expires_at,
         sm2_user_id: key.sm2_user_id.clone(),

@@ -33,7 +33,7 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         Request::Encrypt(body) => Ok(Reply::Encrypt(data::encrypt(service, call, body, trail).await?)),
         Request::Decrypt(body) => Ok(Reply::Decrypt(data::decrypt(service, call, body, trail).await?)),
         Request::ReEncrypt(body) => Ok(Reply::ReEncrypt(data::re_encrypt(service, call, body, trail).await?)),
-        Request::DescribeBlob(body) => Ok(Reply::DescribeBlob(data::describe_blob(call, body)?)),
+        Request::DescribeBlob(body) => Ok(Reply::DescribeBlob(data::describe_blob(body)?)),
         Request::GenerateDataKey(body) => {
             Ok(Reply::GenerateDataKey(data::generate_data_key(service, call, body, trail).await?))
         }

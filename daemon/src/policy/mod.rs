@@ -3,7 +3,7 @@
 //! nothing else.
 
 use claviger_protocol::Code;
-use claviger_protocol::ops::{Endpoint, Plane};
+use claviger_protocol::ops::{Endpoint, Plane, Row};
 
 use crate::failure::Failure;
 use crate::identity::EndpointKind;
@@ -22,19 +22,46 @@ impl Permit {
     }
 }
 
-/// Checks whether the caller may do it.
-///
-/// # Errors
-/// `AccessDenied`, the same for what is forbidden and for what isn't there.
-pub fn authorise(resolved: Resolved) -> Result<Permit, Failure> {
-    let row = resolved.request().opcode().row();
-    let allowed = match resolved.caller().endpoint.kind {
+/// Whether an endpoint of this kind serves an operation at all, whoever calls.
+#[must_use]
+pub fn serves(kind: EndpointKind, row: &Row) -> bool {
+    match kind {
         EndpointKind::Admin => true,
         EndpointKind::App => match row.plane {
-            Plane::Data => !resolved.misses_a_key(),
+            Plane::Data => true,
             Plane::Control => row.endpoint == Endpoint::Any,
             Plane::Management => false,
         },
-    };
-    if allowed { Ok(Permit { resolved }) } else { Err(Code::AccessDenied.into()) }
+    }
+}
+
+/// Checks whether the caller may do it.
+///
+/// # Errors
+/// `AccessDenied`; on an access point the same for what is forbidden and for
+/// what isn't there.
+pub fn authorise(resolved: Resolved) -> Result<Permit, Failure> {
+    let kind = resolved.caller().endpoint.kind;
+    let hidden = kind == EndpointKind::App && resolved.misses_a_key();
+    if hidden || !serves(kind, resolved.request().opcode().row()) {
+        return Err(Code::AccessDenied.into());
+    }
+    Ok(Permit { resolved })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claviger_protocol::Opcode;
+
+    #[test]
+    fn an_access_point_serves_the_data_plane_and_no_more() {
+        for opcode in Opcode::ALL {
+            let row = opcode.row();
+            assert!(serves(EndpointKind::Admin, row));
+            let want =
+                matches!(opcode, Opcode::Hello | Opcode::Ping | Opcode::Batch) || row.plane == Plane::Data;
+            assert_eq!(serves(EndpointKind::App, row), want, "{}", row.name);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use claviger_protocol::frame::{self, FrameError, Header};
 use claviger_protocol::limits::{HEADER_LEN, MAX_BODY_BEFORE_HELLO};
-use claviger_protocol::{Code, Reply};
+use claviger_protocol::{Code, Opcode, Reply};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, poll};
@@ -24,6 +24,7 @@ use super::buffer::{Budget, Input, Output};
 use super::handshake::greet;
 use crate::failure::Failure;
 use crate::identity::{Caller, Endpoint, Peer};
+use crate::policy;
 use crate::service::{Frame, Outcome, Service, TIME_SLICE, write_refusal};
 
 /// Frames that a connection runs before it lets others run.
@@ -45,7 +46,7 @@ pub(super) struct Connection {
     context: Arc<Context>,
     stream: UnixStream,
     number: u64,
-    peer: Option<Peer>,
+    peer: Arc<Peer>,
     caller: Option<Arc<Caller>>,
     input: Input,
     output: Output,
@@ -78,7 +79,7 @@ impl Connection {
             context,
             stream,
             number,
-            peer: Some(peer),
+            peer: Arc::new(peer),
             caller: None,
             input,
             output: Output::default(),
@@ -116,7 +117,7 @@ impl Connection {
                     Ok(readable) => if readable && self.receive().is_err() { self.closing = true },
                     Err(_) => return,
                 },
-                () = stop.cancelled(), if !self.closing => self.closing = true,
+                () = stop.cancelled(), if !self.closing => self.turn_away(),
                 () = &mut timer => {
                     if self.is_overdue() {
                         return;
@@ -179,13 +180,12 @@ impl Connection {
         let service = Arc::clone(&self.context.service);
         self.last_activity = service.edge.clock.elapsed();
         let whole = HEADER_LEN + header.length as usize;
-        let checked = self.check_header(&header);
         let Some(caller) = self.caller.clone() else {
-            self.hello(header, checked);
+            self.hello(header);
             self.input.consume(whole);
             return;
         };
-        if let Err(failure) = checked {
+        if let Err(failure) = self.check_call(&header) {
             self.input.consume(whole);
             self.refuse(header, failure);
             return;
@@ -203,9 +203,16 @@ impl Connection {
         }
     }
 
-    /// What can be said of a frame before its body is looked at.
-    fn check_header(&self, header: &Header) -> Result<(), Failure> {
+    /// What can be said of a call before its body is looked at (`SPEC.md` 3.1, steps 3 to 9).
+    fn check_call(&self, header: &Header) -> Result<(), Failure> {
         header.check_request()?;
+        let opcode = Opcode::from_number(header.opcode).ok_or(Code::UnknownOpcode)?;
+        if opcode == Opcode::Hello {
+            return Err(Failure::new(Code::HelloRequired, "this connection has said hello already"));
+        }
+        if !policy::serves(self.context.endpoint.kind, opcode.row()) {
+            return Err(Code::AccessDenied.into());
+        }
         if self.waiting.contains(&header.request_id) {
             return Err(Failure::new(Code::InvalidArgument, "a request with this id is still unanswered"));
         }
@@ -215,20 +222,18 @@ impl Connection {
         Ok(())
     }
 
-    fn hello(&mut self, header: Header, checked: Result<(), Failure>) {
+    /// A frame before hello is complete. What can be mended may be sent again;
+    /// what isn't a hello, or comes from the wrong peer, ends the connection.
+    fn hello(&mut self, header: Header) {
         let context = Arc::clone(&self.context);
         let whole = HEADER_LEN + header.length as usize;
         let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
-        let Some(peer) = self.peer.take() else {
-            self.closing = true;
-            return;
-        };
-        let limits = &context.service.limits;
-        let greeted =
-            checked.and_then(|()| greet(&header, body, &context.endpoint, &peer, context.own_uid, limits));
+        let greeted = header.check_request().map_err(Failure::from).and_then(|()| {
+            greet(&header, body, &context.endpoint, &self.peer, context.own_uid, &context.service.limits)
+        });
         let caller = Arc::new(Caller {
             endpoint: Arc::clone(&context.endpoint),
-            peer,
+            peer: Arc::clone(&self.peer),
             access_key: None,
             connection: self.number,
         });
@@ -238,10 +243,20 @@ impl Connection {
                 self.caller = Some(caller);
             }
             Err(failure) => {
+                self.closing = matches!(failure.code, Code::HelloRequired | Code::AccessDenied);
                 self.finished.push(context.service.refusal(&caller, header, failure));
-                self.closing = true;
             }
         }
+    }
+
+    /// The daemon stops: what is in flight is finished, what has just come is refused.
+    fn turn_away(&mut self) {
+        let _ = self.receive();
+        while let (false, Some(header)) = (self.closing, self.next_frame()) {
+            self.input.consume(HEADER_LEN + header.length as usize);
+            self.refuse(header, Code::ShuttingDown.into());
+        }
+        self.closing = true;
     }
 
     fn finish(&mut self, outcome: Outcome) {

@@ -13,7 +13,8 @@ use crate::identity::{Endpoint, Peer, welcome};
 /// Checks a hello and answers it.
 ///
 /// # Errors
-/// Each of them ends the connection after its answer.
+/// `HelloRequired` and `AccessDenied` end the connection after their answer; after
+/// the others the client may send another hello.
 pub(super) fn greet(
     header: &Header,
     body: &[u8],
@@ -29,8 +30,12 @@ pub(super) fn greet(
     if !(hello.min_version..=hello.max_version).contains(&VERSION) {
         return Err(Failure::new(Code::UnsupportedVersion, format!("the daemon speaks version {VERSION}")));
     }
-    if hello.auth_method != AuthMethod::None || !hello.access_key.is_empty() || hello.frame_authenticator {
+    if hello.auth_method != AuthMethod::None || hello.frame_authenticator {
         return Err(Failure::new(Code::NotAvailable, "access keys come with a later version"));
+    }
+    if !hello.access_key.is_empty() || !hello.proof.0.is_empty() || hello.client_nonce != [0; 32] {
+        let text = "without an access key, its id, nonce and proof are empty";
+        return Err(Failure::new(Code::InvalidArgument, text));
     }
     if !welcome(endpoint, peer, own_uid) {
         let text = "this endpoint is for root and the daemon's own user";
@@ -93,7 +98,9 @@ mod tests {
             (app, HelloRequest { agent: "a".repeat(65), ..hello() }, Code::InvalidArgument),
             (app, HelloRequest { agent: "a\nb".into(), ..hello() }, Code::InvalidArgument),
             (app, HelloRequest { proof: Bytes(vec![0; 65]), ..hello() }, Code::InvalidArgument),
-            (app, HelloRequest { access_key: "AK".into(), ..hello() }, Code::NotAvailable),
+            (app, HelloRequest { access_key: "AK".into(), ..hello() }, Code::InvalidArgument),
+            (app, HelloRequest { client_nonce: [1; 32], ..hello() }, Code::InvalidArgument),
+            (app, HelloRequest { proof: Bytes(vec![0; 1]), ..hello() }, Code::InvalidArgument),
             (app, HelloRequest { auth_method: AuthMethod::HmacSm3, ..hello() }, Code::NotAvailable),
             (app, HelloRequest { frame_authenticator: true, ..hello() }, Code::NotAvailable),
             (EndpointKind::Admin, hello(), Code::AccessDenied),

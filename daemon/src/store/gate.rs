@@ -129,3 +129,76 @@ impl<D> State<D> {
 fn closed() -> StoreError {
     StoreError::Failed("the store is closed".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    type Log = Mutex<Vec<&'static str>>;
+
+    #[allow(clippy::unnecessary_wraps)] // the shape that the gate wants
+    fn note(log: &Log, what: &'static str) -> Result<(), StoreError> {
+        log.lock().unwrap().push(what);
+        Ok(())
+    }
+
+    fn write(gate: &Gate<()>, key: &[u8], log: &Log, what: &'static str) -> Result<(), StoreError> {
+        gate.write(|(), touch| {
+            touch(key.to_vec());
+            note(log, what)
+        })
+    }
+
+    /// Starts a reader of what was just written, and goes on once it waits.
+    fn with_waiting_reader(gate: &Gate<()>, log: &Log, then: impl FnOnce()) -> Result<(), StoreError> {
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| gate.read(Scope::Prefix(b"a"), |()| note(log, "read")));
+            while !gate.lock().reader_waits {
+                assert!(!reader.is_finished(), "it read what isn't on the disk");
+                thread::yield_now();
+            }
+            then();
+            reader.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn a_reader_waits_for_the_sync_of_its_keys_only() {
+        let (gate, log) = (Gate::new(()), Log::default());
+        write(&gate, b"a/1", &log, "write").unwrap();
+        gate.read(Scope::Key(b"a"), |()| note(&log, "other key")).unwrap();
+        gate.read(Scope::Prefix(b"b"), |()| note(&log, "other prefix")).unwrap();
+        with_waiting_reader(&gate, &log, || gate.settle()).unwrap();
+        assert_eq!(*log.lock().unwrap(), ["write", "other key", "other prefix", "read"]);
+    }
+
+    /// Many rounds, since a writer that barges in wins only most of the time.
+    #[test]
+    fn a_waiting_reader_goes_before_the_next_write() {
+        for _ in 0..200 {
+            let (gate, log) = (Gate::new(()), Log::default());
+            write(&gate, b"a", &log, "first").unwrap();
+            with_waiting_reader(&gate, &log, || {
+                gate.settle();
+                write(&gate, b"a", &log, "second").unwrap();
+                gate.settle();
+            })
+            .unwrap();
+            assert_eq!(*log.lock().unwrap(), ["first", "read", "second"]);
+        }
+    }
+
+    #[test]
+    fn a_failure_wakes_the_reader_with_an_error() {
+        let (gate, log) = (Gate::new(()), Log::default());
+        write(&gate, b"a", &log, "first").unwrap();
+        let refused = with_waiting_reader(&gate, &log, || assert!(gate.fail("why")));
+        assert_eq!(refused, Err(StoreError::Failed("why".into())));
+        assert!(!gate.fail("again"), "told once");
+        gate.settle();
+        assert!(gate.read(Scope::Key(b"a"), |()| Ok(())).is_err(), "in doubt for ever");
+        assert!(gate.read(Scope::Key(b"b"), |()| Ok(())).is_ok());
+        assert!(write(&gate, b"b", &log, "late").is_err());
+    }
+}

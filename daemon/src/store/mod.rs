@@ -9,6 +9,7 @@
 use std::pin::Pin;
 
 mod gate;
+mod head;
 mod inbox;
 mod memory;
 mod open;

@@ -1,3 +1,5 @@
+//! Tests of the records' seal: what is moved, cut or flipped is noticed.
+
 use serde::Deserialize;
 use tokio::runtime::{Builder, Runtime};
 

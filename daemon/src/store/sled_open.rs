@@ -21,14 +21,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use super::head::{self, Head};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
 use super::sled_store::{REVISION_KEY, unwrap_value};
+
+/// Bytes of a segment of the log. sled moves a page of over a quarter of this to a
+/// file of its own, which it writes without a sync, and a page may hold 20 records
+/// of the largest size (340 KiB): with its default of 512 KiB, power loss could take
+/// what was acknowledged. Part of the format: sled refuses another size.
+const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// An opened database.
 pub(super) struct Opened {
     pub(super) db: sled::Db,
     /// A handle of its own on the log file, to sync it.
     pub(super) log: File,
+    /// Notes beside the log how far it has come.
+    pub(super) head: Head,
     /// The last revision given.
     pub(super) revision: u64,
 }
@@ -37,6 +46,8 @@ pub(super) struct Opened {
 enum Trouble {
     /// The files don't make sense: recovery may help.
     Damage(String),
+    /// They open, and lack what was acknowledged: nothing here brings it back.
+    Loss { acknowledged: u64, revision: u64 },
     /// The system refused: recovery must not be tried.
     Io(io::Error),
 }
@@ -60,8 +71,8 @@ pub(super) fn open(state_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErr
     home.create_if_new(cache_bytes)?;
     let opened = match open_existing(&home.store, cache_bytes) {
         Ok(opened) => opened,
-        Err(Trouble::Io(source)) => return Err(io_error("open the store in", &home.store)(source)),
         Err(Trouble::Damage(reason)) => home.recover(cache_bytes, &reason)?,
+        Err(trouble) => return Err(home.explain(trouble)),
     };
     home.discard_copy(&opened)?;
     // sled may have written a snapshot and repaired the log while it opened.
@@ -99,6 +110,21 @@ impl Home {
         OpenError::Damaged { dir: self.store.clone(), reason, advice }
     }
 
+    fn explain(&self, trouble: Trouble) -> OpenError {
+        match trouble {
+            Trouble::Damage(reason) => self.damaged(reason),
+            Trouble::Io(source) => io_error("open the store in", &self.store)(source),
+            Trouble::Loss { acknowledged, revision } => OpenError::Damaged {
+                dir: self.store.clone(),
+                reason: format!("change {acknowledged} was acknowledged and only {revision} are in its log"),
+                advice: format!(
+                    "restore it from a backup, or remove {} to go on without what is missing",
+                    head::path(&self.store).display()
+                ),
+            },
+        }
+    }
+
     fn create_if_new(&self, cache_bytes: u64) -> Result<(), OpenError> {
         remove_tree(&self.new)?;
         if self.store.exists() {
@@ -119,10 +145,7 @@ impl Home {
                 Ok(())
             })
         };
-        create().map_err(|trouble| match trouble {
-            Trouble::Io(source) => io_error("create the store in", &self.new)(source),
-            Trouble::Damage(reason) => self.damaged(reason),
-        })?;
+        create().map_err(|trouble| self.explain(trouble))?;
         sync_tree(&self.new)?;
         fs::rename(&self.new, &self.store).map_err(io_error("name", &self.store))?;
         sync_dir(&self.state_dir)
@@ -138,10 +161,7 @@ impl Home {
             sync_dir(&self.state_dir)?;
         }
         remove_snapshots(&self.store)?;
-        open_existing(&self.store, cache_bytes).map_err(|trouble| match trouble {
-            Trouble::Io(source) => io_error("open the store in", &self.store)(source),
-            Trouble::Damage(reason) => self.damaged(reason),
-        })
+        open_existing(&self.store, cache_bytes).map_err(|trouble| self.explain(trouble))
     }
 
     /// Step 4, also for a copy that an earlier, killed recovery has left.
@@ -161,6 +181,7 @@ fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
     sled::Config::new()
         .path(dir)
         .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
         // Its background flush isn't durable, only logs errors, and made recovery panic after power loss.
         .flush_every_ms(None)
         .mode(sled::Mode::HighThroughput)
@@ -174,7 +195,12 @@ fn open_existing(dir: &Path, cache_bytes: u64) -> Result<Opened, Trouble> {
     let bytes = <[u8; 8]>::try_from(&*counter)
         .map_err(|_| Trouble::Damage("its revision counter is malformed".into()))?;
     let log = File::options().read(true).write(true).open(dir.join("db")).map_err(Trouble::Io)?;
-    Ok(Opened { db, log, revision: u64::from_le_bytes(bytes) })
+    let revision = u64::from_le_bytes(bytes);
+    let (head, acknowledged) = Head::open(dir).map_err(Trouble::Io)?;
+    if acknowledged > revision {
+        return Err(Trouble::Loss { acknowledged, revision });
+    }
+    Ok(Opened { db, log, head, revision })
 }
 
 /// Runs a call of sled's; on damaged files it may panic inside.
@@ -204,8 +230,7 @@ fn verify(opened: &Opened) -> Result<u64, String> {
     };
     match contain(check) {
         Ok(verdict) => verdict,
-        Err(Trouble::Damage(reason)) => Err(reason),
-        Err(Trouble::Io(error)) => Err(error.to_string()),
+        Err(_) => Err("a record can't be read".into()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The store on disk: one sled tree, one committer, one reader, each on a thread
 //! of its own. How the files are opened and mended is in `sled_open`.
 //!
-//! The committer takes every batch that waits, judges and applies them one after
-//! the other, makes them durable together (sled's `flush`, which only hands them
+//! The committer takes every batch that waits, judges each against the state that
+//! those before it make, applies them, makes them durable together (sled's `flush`, which only hands them
 //! to the kernel, then our `fdatasync`), calls the watchers, and answers. After
 //! an error of flush or sync nobody knows what is on the disk: the store is
 //! failed for ever, says so through [`SledStore::failed`], and the daemon must end.
@@ -10,6 +10,7 @@
 //! In the tree: `k` ‖ key → revision (u64 LE) ‖ value, and the revision counter
 //! under `r`, rewritten within each batch.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{oneshot, watch};
 
 use super::gate::{Gate, Scope};
+use super::head::Head;
 use super::inbox::Inbox;
 use super::open::{OpenError, StateLock, io_error};
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
@@ -29,6 +31,9 @@ use crate::edge::{Edge, Worker};
 /// Tree key of the revision counter.
 pub(super) const REVISION_KEY: &[u8] = b"r";
 const RECORD_TAG: u8 = b'k';
+/// Bytes after which a group goes to sled though more waits: bounds what is held
+/// in memory twice, and how far one batch of sled's reaches over its log.
+const MAX_GROUP_BYTES: usize = 1024 * 1024;
 
 type Answer = oneshot::Sender<Result<u64, StoreError>>;
 type SyncFn = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
@@ -40,16 +45,23 @@ pub struct SledStore {
     reads: Worker,
 }
 
+/// What closing gives back.
+#[derive(Clone)]
+struct Disk {
+    db: sled::Db,
+    /// Keeps other daemons out for as long as anything here may write.
+    _lock: Arc<StateLock>,
+}
+
 struct Shared {
-    gate: Gate<sled::Db>,
+    gate: Gate<Disk>,
     log: File,
+    head: Head,
     sync: SyncFn,
     /// Last revision given; only the committer changes it.
     revision: AtomicU64,
     watchers: Watchers,
     failure: watch::Sender<Option<String>>,
-    /// Keeps other daemons out for as long as anything here may write.
-    _lock: Arc<StateLock>,
 }
 
 impl SledStore {
@@ -81,15 +93,15 @@ impl SledStore {
             edge.workers.start(name, queue).map_err(io_error("start a thread for the store in", state.dir()))
         };
         let (committer, reads) = (start("store-commit")?, start("store-read")?);
-        let Opened { db, log, revision } = sled_open::open(state.dir(), cache_bytes)?;
+        let Opened { db, log, head, revision } = sled_open::open(state.dir(), cache_bytes)?;
         let shared = Arc::new(Shared {
-            gate: Gate::new(db),
+            gate: Gate::new(Disk { db, _lock: Arc::clone(state) }),
             log,
+            head,
             sync,
             revision: AtomicU64::new(revision),
             watchers: Watchers::default(),
             failure: watch::Sender::new(None),
-            _lock: Arc::clone(state),
         });
         let serving = Arc::clone(&shared);
         let commits = Inbox::new(committer, queue, MAX_WAITING_BYTES, move |group| serving.serve(group));
@@ -103,8 +115,8 @@ impl SledStore {
         self.shared.failure.subscribe()
     }
 
-    /// Finishes the commits that wait, makes all durable and gives the database
-    /// back; later calls are refused.
+    /// Finishes the commits that wait, makes all durable, and gives back the
+    /// database and its hold on the state directory; calls after its answer are refused.
     ///
     /// # Errors
     /// [`StoreError::Failed`] where the last sync fails, or the store had failed before.
@@ -137,7 +149,7 @@ impl SledStore {
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Future<'_, Result<Option<Versioned>, StoreError>> {
         let key = key.to_vec();
-        self.read(move |shared| shared.gate.read(Scope::Key(&key), |db| get(db, &key)))
+        self.read(move |shared| shared.gate.read(Scope::Key(&key), |disk| get(&disk.db, &key)))
     }
 
     fn list(
@@ -148,7 +160,7 @@ impl Store for SledStore {
     ) -> Future<'_, Result<Listed, StoreError>> {
         let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
         self.read(move |shared| {
-            shared.gate.read(Scope::Prefix(&prefix), |db| list(db, &prefix, after.as_deref(), limit))
+            shared.gate.read(Scope::Prefix(&prefix), |disk| list(&disk.db, &prefix, after.as_deref(), limit))
         })
     }
 
@@ -223,17 +235,19 @@ impl Shared {
         }
     }
 
-    /// Judges and applies each batch in turn, then makes all of them durable. Also
-    /// a refusal is only told after the sync: it may rest on a batch before it.
+    /// Judges each batch in turn, applies them, and makes them durable. Also a
+    /// refusal is only told after the sync: it may rest on a batch before it.
     fn write(&self, batches: &[Vec<Op>]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
-        let results = self.gate.write(|db, touch| {
+        let results = self.gate.write(|disk, touch| {
+            let mut group = Group::new(&disk.db, self.revision.load(Ordering::Relaxed));
             let mut results = Vec::with_capacity(batches.len());
             for batch in batches {
-                match self.apply(db, batch, touch) {
+                match group.add(batch, touch) {
                     Err(StoreError::Failed(reason)) => return Err(StoreError::Failed(reason)),
                     result => results.push(result),
                 }
             }
+            self.revision.store(group.apply()?, Ordering::Relaxed);
             Ok(results)
         })?;
         if results.iter().any(Result::is_ok) {
@@ -242,28 +256,12 @@ impl Shared {
         Ok(results)
     }
 
-    fn apply(&self, db: &sled::Db, batch: &[Op], touch: &mut dyn FnMut(Vec<u8>)) -> Result<u64, StoreError> {
-        rules::judge(batch, |key| Ok(get(db, key)?.map(|record| record.revision)))?;
-        let revision = self.revision.load(Ordering::Relaxed) + 1;
-        let mut writes = sled::Batch::default();
-        writes.insert(REVISION_KEY, &revision.to_le_bytes());
-        for op in batch {
-            match &op.change {
-                Change::Put(value) => writes.insert(tree_key(&op.key), wrap_value(revision, value)),
-                Change::Delete => writes.remove(tree_key(&op.key)),
-                Change::Check => continue,
-            }
-            touch(op.key.clone());
-        }
-        db.apply_batch(writes).map_err(failed)?;
-        self.revision.store(revision, Ordering::Relaxed);
-        Ok(revision)
-    }
-
     fn make_durable(&self) -> Result<(), StoreError> {
-        let Some(db) = self.gate.database() else { return Ok(()) };
-        db.flush().map_err(failed)?;
-        (self.sync)(&self.log).map_err(|error| StoreError::Failed(format!("sync: {error}")))
+        let Some(disk) = self.gate.database() else { return Ok(()) };
+        disk.db.flush().map_err(failed)?;
+        let noted =
+            (self.sync)(&self.log).and_then(|()| self.head.note(self.revision.load(Ordering::Relaxed)));
+        noted.map_err(|error| StoreError::Failed(format!("sync: {error}")))
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -275,6 +273,74 @@ impl Shared {
         // Dropping the last handle flushes once more, and may panic on damaged files.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
         result
+    }
+}
+
+/// Batches on their way into the tree. They go as one batch of sled's, which costs
+/// a write of its own for each that it is given; each is still whole or not there.
+struct Group<'a> {
+    db: &'a sled::Db,
+    /// Last revision given, and the last that sled has.
+    revision: u64,
+    applied: u64,
+    writes: sled::Batch,
+    bytes: usize,
+    /// Revision, `None` where removed, of each key in `writes`.
+    changed: BTreeMap<Vec<u8>, Option<u64>>,
+}
+
+impl<'a> Group<'a> {
+    fn new(db: &'a sled::Db, revision: u64) -> Self {
+        Self {
+            db,
+            revision,
+            applied: revision,
+            writes: sled::Batch::default(),
+            bytes: 0,
+            changed: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, batch: &[Op], touch: &mut dyn FnMut(Vec<u8>)) -> Result<u64, StoreError> {
+        rules::judge(batch, |key| match self.changed.get(key) {
+            Some(revision) => Ok(*revision),
+            None => Ok(get(self.db, key)?.map(|record| record.revision)),
+        })?;
+        self.revision += 1;
+        self.writes.insert(REVISION_KEY, &self.revision.to_le_bytes());
+        for op in batch {
+            let revision = match &op.change {
+                Change::Put(value) => {
+                    self.bytes += value.len();
+                    self.writes.insert(tree_key(&op.key), wrap_value(self.revision, value));
+                    Some(self.revision)
+                }
+                Change::Delete => {
+                    self.writes.remove(tree_key(&op.key));
+                    None
+                }
+                Change::Check => continue,
+            };
+            self.bytes += op.key.len();
+            self.changed.insert(op.key.clone(), revision);
+            touch(op.key.clone());
+        }
+        let revision = self.revision;
+        if self.bytes > MAX_GROUP_BYTES {
+            self.apply()?;
+        }
+        Ok(revision)
+    }
+
+    /// Gives sled what was added; answers the last revision.
+    fn apply(&mut self) -> Result<u64, StoreError> {
+        if self.applied < self.revision {
+            self.db.apply_batch(std::mem::take(&mut self.writes)).map_err(failed)?;
+            self.applied = self.revision;
+        }
+        self.bytes = 0;
+        self.changed.clear();
+        Ok(self.revision)
     }
 }
 

@@ -52,7 +52,7 @@ impl Sim {
         let edge = Edge { clock, entropy: Entropy::seeded(seed), workers: queues };
         let store = MemoryStore::new(&edge, 64).unwrap();
         let endpoint = Arc::new(Endpoint { name: "admin".into(), kind: EndpointKind::Admin });
-        let peer = Peer { uid: 0, gid: 0, pid: 1, pidfd: None };
+        let peer = Arc::new(Peer { uid: 0, gid: 0, pid: 1, pidfd: None });
         let admin = Arc::new(Caller { endpoint, peer, access_key: None, connection: 1 });
         let service = Self::service(&edge);
         let dice = Entropy::seeded(seed ^ 0x5eed);

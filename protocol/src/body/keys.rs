@@ -85,6 +85,8 @@ bodies! {
         rotation: Option<Rotation>,
         /// When it will be, or was, destroyed.
         deletion_date: Option<i64>,
+        /// When its last byte had left the state directory, of a deleted key.
+        erased_at: Option<i64>,
         /// Whether deletion is refused.
         deletion_protection: bool,
         /// When imported material expires.

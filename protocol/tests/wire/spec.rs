@@ -2,12 +2,17 @@
 //! written from it alone reads every golden vector.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
+use claviger_protocol::body::{HelloReply, PingReply};
+use claviger_protocol::frame::Header;
+use claviger_protocol::limits::HEADER_LEN;
+use claviger_protocol::secret::Bytes;
 use claviger_protocol::values::{AuthMethod, MemberState, ServiceState};
 use claviger_protocol::{
-    Code, DataKeySpec, KeyOrigin, KeySpec, KeyState, KeyUsage, Opcode, Protection, Suite,
+    Code, DataKeySpec, KeyOrigin, KeySpec, KeyState, KeyUsage, Opcode, Protection, Reply, Request, Suite,
 };
 
 use crate::common::root;
@@ -118,16 +123,19 @@ fn blob_lengths_are_those_of_the_text() {
     );
 }
 
-/// A Python that has the `cryptography` package: the system's, or whichever is first in the path.
+/// Runs a Python that has the `cryptography` package: the system's, or the first in the path.
 fn python(arguments: &[&str]) -> String {
-    let system = Path::new("/usr/bin/python3");
-    let python = if system.exists() { system } else { Path::new("python3") };
-    let output = Command::new(python)
+    let able = |python: &&str| {
+        let check = Command::new(python).args(["-c", "import cryptography"]).output();
+        check.is_ok_and(|output| output.status.success())
+    };
+    let python = ["/usr/bin/python3", "python3"].into_iter().find(able);
+    let output = Command::new(python.expect("a python3 with cryptography (Debian: python3-cryptography)"))
         .arg("-B")
         .args(arguments)
         .current_dir(root().parent().unwrap())
         .output()
-        .expect("python3 is there: the decoder's test needs it (Debian: python3, python3-cryptography)");
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "python3 {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
@@ -146,15 +154,97 @@ fn that_decoder_has_the_texts_own_tables() {
 }
 
 #[test]
+fn that_decoder_speaks_to_a_live_socket() {
+    let path = std::env::temp_dir().join(format!("claviger-spec-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let daemon = std::thread::spawn(move || answer_two(&mut listener.accept().unwrap().0));
+    let said = python(&["tests/decoder/decoder.py", "ping", path.to_str().unwrap()]);
+    std::fs::remove_file(&path).unwrap();
+    daemon.join().unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["hello"]["endpoint"], "test");
+    assert_eq!(said["ping"]["version"], "9.9.9");
+}
+
+/// Answers a hello and a ping.
+fn answer_two(stream: &mut UnixStream) {
+    for _ in 0..2 {
+        let mut head = [0; HEADER_LEN];
+        stream.read_exact(&mut head).unwrap();
+        let header = Header::from_bytes(&head);
+        assert_eq!(header.check_request(), Ok(()));
+        let mut body = vec![0; header.length as usize];
+        stream.read_exact(&mut body).unwrap();
+        let reply = match Request::decode(Opcode::from_number(header.opcode).unwrap(), &body).unwrap() {
+            Request::Hello(_) => Reply::Hello(HelloReply {
+                version: 1,
+                agent: String::new(),
+                endpoint: "test".into(),
+                server_nonce: [0; 32],
+                proof: Bytes::default(),
+                complete: true,
+                max_body: 65536,
+                max_in_flight: 1,
+                max_batch: 1,
+                max_plaintext: 1,
+            }),
+            Request::Ping(ping) => Reply::Ping(PingReply { version: "9.9.9".into(), payload: ping.payload }),
+            other => panic!("{other:?}"),
+        };
+        let body = reply.encode().unwrap();
+        stream.write_all(&header.reply(0, u32::try_from(body.len()).unwrap()).to_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+    }
+}
+
+#[test]
 fn the_vectors_are_what_their_maker_writes() {
     python(&["protocol/vectors/make/make.py", "--check"]);
 }
 
 #[test]
+fn no_declaration_or_hash_order_reaches_the_wire() {
+    let mut sources: Vec<_> = ["src", "src/body"].map(|dir| root().join(dir)).into();
+    let mut derived = 0;
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("HashMap") && !text.contains("HashSet"), "{}", path.display());
+        // An enum that derives serde's traits is written as its place in the declaration.
+        for after in text.split("derive(").skip(1).filter(|after| derives_serde(after)) {
+            let item = after.lines().skip(1).map(str::trim).find(|line| !line.starts_with(['#', '/']));
+            let item = item.unwrap_or_default().trim_start_matches("pub ");
+            assert!(item.starts_with("struct "), "{}: {item}", path.display());
+            derived += 1;
+        }
+    }
+    assert!(derived > 2, "the search finds what it looks for");
+}
+
+fn derives_serde(after: &str) -> bool {
+    after
+        .split_once(')')
+        .is_some_and(|(traits, _)| traits.contains("Serialize") || traits.contains("Deserialize"))
+}
+
+#[test]
 fn every_part_of_the_vectors_is_one_that_the_tests_know() {
-    let known: BTreeSet<_> =
-        ["about", "frames", "bodies", "connections", "contexts", "blobs", "refused_blobs", "handshakes"]
-            .into();
+    let known: BTreeSet<_> = [
+        "about",
+        "frames",
+        "bodies",
+        "connections",
+        "contexts",
+        "blobs",
+        "refused_blobs",
+        "handshakes",
+        "batch_items",
+        "batch_rooms",
+    ]
+    .into();
     for file in crate::common::vector_files() {
         let family: BTreeMap<String, serde_json::Value> =
             serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();

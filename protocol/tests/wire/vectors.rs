@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use claviger_protocol::body::ErrorBody;
+use claviger_protocol::batch::Results;
+use claviger_protocol::body::{BatchItem, ErrorBody};
 use claviger_protocol::context::ContextError;
 use claviger_protocol::frame::{self, Header};
 use claviger_protocol::limits::{DEFAULT_MAX_BODY, HEADER_LEN, MAX_BODY_BEFORE_HELLO};
@@ -165,7 +166,7 @@ fn every_operation_code_and_enumeration_value_has_a_vector() {
             }
         )+};
     }
-    complete!(KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
+    complete!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
 }
 
 fn collect_enumerations(meaning: &Value, found: &mut BTreeSet<(String, String)>) {
@@ -257,6 +258,37 @@ fn connections_answer_each_frame_as_the_text_says() {
             assert_eq!(got.name(), text(step, "code"), "{name}: {}", step["note"]);
         }
         assert_eq!(!connection.open, vector["closed"].as_bool().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn batch_items_are_judged_one_by_one() {
+    for vector in vectors("batch_items") {
+        let opcode = u16::try_from(number(&vector, "opcode")).unwrap();
+        let code = match (BatchItem { opcode, body: bytes(&vector, "hex").into() }).request() {
+            Ok(request) => {
+                assert_eq!(request.opcode().number(), opcode);
+                Code::Ok
+            }
+            Err(error) => error.code(),
+        };
+        assert_eq!(code.name(), text(&vector, "code"), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn batch_results_that_do_not_fit_are_replaced() {
+    for vector in vectors("batch_rooms") {
+        let replies = vector["replies"].as_array().unwrap();
+        let max_body = usize::try_from(number(&vector, "max_body")).unwrap();
+        let mut results = Results::new(replies.len(), max_body);
+        let codes: Vec<_> = replies
+            .iter()
+            .map(|length| vec![0; usize::try_from(length.as_u64().unwrap()).unwrap()])
+            .map(|body| results.reply(body.into()).name())
+            .collect();
+        assert_eq!(json!(codes), vector["codes"], "{}", vector["name"]);
+        assert!(codec::encode(&results.finish()).unwrap().len() <= max_body, "{}", vector["name"]);
     }
 }
 

@@ -5,7 +5,7 @@ from bodies import canonical_context, encode
 from decoder import body_type, frame, parse_header
 from samples import (CONTEXT, KEY, NIL, NO_CONTEXT, OTHER_KEY, OTHER_VERSION, PAIRS, TIME, VERSION, fixed, hexed,
                      spec)
-from tables import OPERATIONS
+from tables import ENUMS, OPERATIONS
 
 NUMBERS = {name: number for number, (name, *_) in OPERATIONS.items()}
 
@@ -83,8 +83,8 @@ def member(name, state, reason, specs, hardware=False):
 
 
 def serving():
-    specs = [{"spec": spec("AES_256"), "available": True, "reason": ""},
-             {"spec": spec("SM4"), "available": False, "reason": "the token has no SM4"}]
+    specs = [{"spec": spec(name), "available": name == "AES_256", "reason": "" if name == "AES_256" else "not yet"}
+             for name in ENUMS["KeySpec"].values()]
     counts = [("Enabled", "AES_256", 1000000), ("Disabled", "AES_256", 2), ("PendingImport", "SM2", 1),
               ("PendingDeletion", "RSA_4096", 1), ("Deleted", "HMAC_SM3", 18446744073709551615)]
     return {"version": "0.1.0", "state": {"ServiceState": "serving"}, "reason": "", "domain_id": KEY,
@@ -132,7 +132,8 @@ def described(**changes):
             "state": {"KeyState": "Enabled"}, "protection": {"Protection": "HSM"}, "origin": {"KeyOrigin": "KMS"},
             "project": "default", "description": "", "aliases": [], "tags": [], "created_at": TIME,
             "created_by": "uid:1000", "primary_version_id": VERSION, "version_count": 1, "rotation": None,
-            "deletion_date": None, "deletion_protection": False, "material_expires_at": None, "sm2_user_id": None,
+            "deletion_date": None, "erased_at": None,
+            "deletion_protection": False, "material_expires_at": None, "sm2_user_id": None,
             "assurance": {"hardware": False, "members": ["embedded"]}} | changes
 
 
@@ -159,7 +160,8 @@ def keys():
         spec=spec("HMAC_512"), usage={"KeyUsage": "GENERATE_VERIFY_MAC"}, state={"KeyState": "PendingDeletion"},
         protection={"Protection": "SOFTWARE"}, origin={"KeyOrigin": "EXTERNAL"}, aliases=["alias/a", "alias/b"],
         description="x", tags=[["env", "prod"]], primary_version_id=None, version_count=4294967295,
-        rotation={"days": 7, "last": TIME, "next": None}, deletion_date=TIME, deletion_protection=True,
+        rotation={"days": 7, "last": TIME, "next": None}, deletion_date=TIME, erased_at=TIME,
+        deletion_protection=True,
         material_expires_at=-1, sm2_user_id=hexed(b""), assurance={"hardware": True, "members": ["a", "b"]}))
     out.request("list everything", "ListKeys", {
         "state": None, "spec": None, "project": None, "tag": None, "limit": 0, "page": hexed(b"")})
@@ -208,7 +210,7 @@ def data():
     out.request("describe a blob", "DescribeBlob", {"ciphertext_blob": blob})
     for suite in (1, 2, 3):
         out.reply(f"described, suite {suite}", "DescribeBlob", used | {
-            "spec": spec("AES_256"), "suite": {"Suite": blobs.ENUMS["Suite"][suite]}, "plaintext_len": 14})
+            "spec": spec("AES_256"), "suite": {"Suite": ENUMS["Suite"][suite]}, "plaintext_len": 14})
     wrapped = hexed(sealed_blob(fixed("data key", 32), [], 2))
     for name, size in (("AES_256", ("AES_256", 0)), ("AES_128", ("AES_128", 0)), ("SM4", ("SM4", 0)),
                        ("1 byte", (0, 1)), ("1024 bytes", (0, 1024))):

@@ -29,6 +29,7 @@ def families():
         "errors.json": frames.errors(),
         "bodies_refused.json": refusals.bodies(),
         "connections.json": refusals.connections(),
+        "batches.json": refusals.batches(),
         "contexts.json": sealed.contexts(),
         "blobs.json": sealed.blob_family(),
         "handshakes.json": sealed.handshakes(),

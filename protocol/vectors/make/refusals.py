@@ -121,6 +121,42 @@ def bodies():
     return {"about": "Request bodies, and the code each must be refused with.", "bodies": out.cases}
 
 
+def batches():
+    empty = encode("PingRequest", {"payload": hexed(b"")})
+    encrypt = encode("EncryptRequest", {"key": KEY, "plaintext": hexed(b"p"), "context": CONTEXT})
+    items = [
+        ("an encrypt", NUMBERS["Encrypt"], encrypt, "Ok"),
+        ("a cut encrypt", NUMBERS["Encrypt"], encrypt[:-1], "Malformed"),
+        ("an encrypt with a leftover", NUMBERS["Encrypt"], encrypt + b"\0", "Malformed"),
+        ("no random bytes", NUMBERS["GetRandom"], b"\0\0", "InvalidArgument"),
+        ("a batch in a batch", NUMBERS["Batch"], count(0), "InvalidArgument"),
+        ("a batch in a batch, broken", NUMBERS["Batch"], b"", "InvalidArgument"),
+        ("a ping", NUMBERS["Ping"], empty, "InvalidArgument"),
+        ("a hello", NUMBERS["Hello"], encode("HelloRequest", hello()), "InvalidArgument"),
+        ("a creation", NUMBERS["CreateKey"], encode("CreateKeyRequest", create()), "InvalidArgument"),
+        ("a description", NUMBERS["DescribeKey"], text(KEY), "InvalidArgument"),
+        ("an unknown operation", 0x0208, b"", "UnknownOpcode"),
+        ("operation 0", 0, b"anything", "UnknownOpcode"),
+        ("operation 65535", 65535, b"", "UnknownOpcode"),
+    ]
+    rooms = [
+        ("all fit", 100, [20, 20], ["Ok", "Ok"]),
+        ("exactly", 8 + 10 + 50 + 22, [50, 12], ["Ok", "Ok"]),
+        ("one byte too many", 8 + 10 + 50 + 22, [51, 12], ["ReplyTooLarge", "Ok"]),
+        ("the second doesn't fit", 8 + 10 + 50 + 22, [50, 13], ["Ok", "ReplyTooLarge"]),
+        ("later, smaller ones still fit", 8 + 3 * 22 + 10, [30, 22, 12], ["ReplyTooLarge", "Ok", "Ok"]),
+        ("a short reply makes room", 8 + 2 * 22, [2, 22], ["Ok", "Ok"]),
+        ("no room but for refusals", 8 + 3 * 22, [13, 13, 13], ["ReplyTooLarge"] * 3),
+        ("64 KiB, random bytes", 65536, [4104] * 16, ["Ok"] * 15 + ["ReplyTooLarge"]),
+    ]
+    return {"about": "Section 11: what a batch's items are refused with (Ok: the item runs), and which replies fit; "
+                     "replies are the lengths of the items' reply bodies.",
+            "batch_items": [{"name": name, "opcode": opcode, "hex": body.hex(), "code": code}
+                            for name, opcode, body, code in items],
+            "batch_rooms": [{"name": name, "max_body": room, "replies": replies, "codes": codes}
+                            for name, room, replies, codes in rooms]}
+
+
 # Connections: what a daemon answers to each frame that is sent, or "Ok" where the operation decides.
 
 HELLO = frame(1, 1, encode("HelloRequest", hello()))

@@ -135,9 +135,13 @@ fn clock_randomness_and_threads_are_found_however_they_are_named() {
     ];
     judge(edge_only, DAEMON, &bad, &good);
     assert_eq!(lines(edge_only, "protocol/src/frame.rs", "fn f() { Instant::now(); }"), [1]);
-    for path in
-        ["daemon/src/edge/clock.rs", "daemon/src/main.rs", "client/src/lib.rs", "daemon/src/config/tests.rs"]
-    {
+    for path in [
+        "daemon/src/edge/clock.rs",
+        "daemon/src/main.rs",
+        "client/src/lib.rs",
+        "daemon/src/config/tests.rs",
+        "daemon/src/store/sled_tests.rs",
+    ] {
         assert_eq!(lines(edge_only, path, "fn f() { Instant::now(); }"), [], "{path}");
     }
     let server = "daemon/src/server/connection.rs";

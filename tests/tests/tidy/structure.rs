@@ -61,7 +61,7 @@ fn over(source: &Source, rule: impl FnOnce(&[Token]) -> Vec<Finding>) -> Vec<Fin
 
 /// Whether the whole file is tests: a module of its own under `#[cfg(test)]`.
 fn is_test_file(source: &Source) -> bool {
-    source.path.ends_with("/tests.rs") || source.path.contains("/tests/")
+    source.is_in(&["*/tests.rs", "*_tests.rs"]) || source.path.contains("/tests/")
 }
 
 pub(crate) fn file_length(source: &Source) -> Vec<Finding> {

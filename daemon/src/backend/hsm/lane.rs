@@ -1,69 +1,234 @@
-//! A lane: one token session, used by one caller at a time. In place if it is
-//! free, else by its own worker, in order.
+//! A lane: one token session, used by one caller at a time, either in place (a fast
+//! call on a runtime thread, when nobody else is there) or from the queue of the
+//! lane's worker. What must not live here: what commands mean, and which lane to use.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::oneshot;
 
 use super::command::{Answer, Command, HsmError, ObjectId, Token};
 use crate::edge::Worker;
 
-/// See the module.
+type Outcome = Result<Answer, HsmError>;
+
+/// One token session and the worker that holds it when it isn't used in place.
 pub struct Lane {
     token: Mutex<Box<dyn Token>>,
     worker: Worker,
 }
 
+/// An answer on its way to whoever waits for it. A session object that nobody
+/// receives is destroyed.
+struct Parcel {
+    lane: Arc<Lane>,
+    outcome: Option<Outcome>,
+}
+
+impl Parcel {
+    fn open(mut self) -> Outcome {
+        self.outcome.take().unwrap_or(Ok(Answer::Done))
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        if let Some(Ok(Answer::Object(object))) = self.outcome.take() {
+            self.lane.release(object);
+        }
+    }
+}
+
 impl Lane {
-    /// A lane over `token`; calls that can't run in place wait in `worker`'s queue.
+    /// A lane; how many commands may wait is the worker's capacity.
+    #[must_use]
     pub fn new(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
         Arc::new(Self { token: Mutex::new(token), worker })
     }
 
-    /// Runs a command in place, only if nobody holds the lane and nobody waits for it.
-    pub fn try_run(&self, command: &Command) -> Option<Result<Answer, HsmError>> {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Token>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries the command out in place, if nobody holds the lane and nothing waits
+    /// for it; `None` where it must be queued.
+    pub fn try_run(&self, command: &Command) -> Option<Outcome> {
         if self.worker.backlog() > 0 {
             return None;
         }
-        match self.token.try_lock() {
-            Ok(mut token) => Some(token.execute(command)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner().execute(command)),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        let mut token = match self.token.try_lock() {
+            Ok(token) => token,
+            Err(TryLockError::Poisoned(token)) => token.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(token.execute(command))
     }
 
-    /// Queues a command. It runs even if the future is dropped; an object that
-    /// nobody received is destroyed.
+    /// Queues the command at once, whether or not the future is ever polled, and it
+    /// runs even if the future is dropped.
     ///
     /// # Errors
     /// [`HsmError::Busy`] at once where the queue is full.
     pub fn run(
         self: &Arc<Self>,
         command: Command,
-    ) -> impl Future<Output = Result<Answer, HsmError>> + Send + 'static + use<> {
-        let (answer, answered) = oneshot::channel();
+    ) -> impl Future<Output = Result<Answer, HsmError>> + Send + 'static {
+        let (send, receive) = oneshot::channel();
         let lane = Arc::clone(self);
-        let queued = self.worker.submit(move || {
-            if let Err(Ok(Answer::Object(object))) = answer.send(lane.run_now(&command)) {
-                let _ = lane.run_now(&Command::Destroy { object });
-            }
+        let queued = self.run_then(command, move |outcome| {
+            // Comes back, and is dropped here, where nobody waits any longer.
+            let _ = send.send(Parcel { lane, outcome: Some(outcome) });
         });
         async move {
-            queued.map_err(|_| HsmError::Busy)?;
-            answered.await.unwrap_or_else(|_| Err(HsmError::Unavailable("the lane has ended".into())))
+            queued?;
+            match receive.await {
+                Ok(parcel) => parcel.open(),
+                Err(_) => Err(HsmError::Unavailable("the lane has stopped".to_owned())),
+            }
         }
     }
 
-    /// Runs a command, waiting for the lane: only off the runtime.
-    pub fn run_now(&self, command: &Command) -> Result<Answer, HsmError> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).execute(command)
+    /// Queues the command; `then` gets its outcome on the lane's thread, after the
+    /// lane is free again. An object in it is `then`'s to release.
+    ///
+    /// # Errors
+    /// [`HsmError::Busy`] where the queue is full; `then` is dropped uncalled.
+    pub fn run_then(
+        self: &Arc<Self>,
+        command: Command,
+        then: impl FnOnce(Result<Answer, HsmError>) + Send + 'static,
+    ) -> Result<(), HsmError> {
+        let lane = Arc::clone(self);
+        let job = move || {
+            let outcome = lane.lock().execute(&command);
+            then(outcome);
+        };
+        self.worker.submit(job).map_err(|_| HsmError::Busy)
     }
 
-    /// Queues the destruction of an object; never lost, never blocks.
+    /// Queues the destruction of an object. It is never lost, never waits, and doesn't
+    /// count against the queue's capacity.
     pub fn release(self: &Arc<Self>, object: ObjectId) {
         let lane = Arc::clone(self);
         self.worker.submit_always(move || {
-            let _ = lane.run_now(&Command::Destroy { object });
+            if let Err(error) = lane.lock().execute(&Command::Destroy { object }) {
+                tracing::warn!(%error, "a session object could not be destroyed");
+            }
         });
+    }
+
+    /// Waits for the lane and carries the command out. Only off the async runtime.
+    pub fn run_now(&self, command: &Command) -> Result<Answer, HsmError> {
+        self.lock().execute(command)
+    }
+
+    /// Commands that wait.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.worker.backlog()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{ManualWorkers, Workers};
+    use futures_util::FutureExt;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc;
+
+    /// Hands out objects and counts those that are alive.
+    struct Counting(Arc<AtomicU64>);
+
+    const OBJECT: ObjectId = ObjectId { epoch: 1, handle: 5 };
+
+    impl Token for Counting {
+        fn execute(&mut self, command: &Command) -> Outcome {
+            match command {
+                Command::Derive { .. } => {
+                    self.0.fetch_add(1, Ordering::SeqCst);
+                    Ok(Answer::Object(OBJECT))
+                }
+                Command::Destroy { .. } => {
+                    self.0.fetch_sub(1, Ordering::SeqCst);
+                    Ok(Answer::Done)
+                }
+                _ => Ok(Answer::Done),
+            }
+        }
+    }
+
+    fn derive() -> Command {
+        Command::Derive { object: OBJECT, salt: [0; 16] }
+    }
+
+    fn manual(capacity: usize) -> (Arc<Lane>, Arc<ManualWorkers>, Arc<AtomicU64>) {
+        let (workers, hand) = Workers::manual();
+        let alive = Arc::new(AtomicU64::new(0));
+        let lane = Lane::new(Box::new(Counting(Arc::clone(&alive))), workers.start("l", capacity).unwrap());
+        (lane, hand, alive)
+    }
+
+    #[test]
+    fn nothing_runs_in_place_past_what_waits_or_works() {
+        let (lane, hand, _) = manual(4);
+        assert!(lane.try_run(&Command::Canary).is_some());
+        let waiting = lane.run(Command::Canary);
+        assert!(lane.try_run(&Command::Canary).is_none());
+        hand.step(0);
+        assert_eq!(waiting.now_or_never(), Some(Ok(Answer::Done)));
+        let held = lane.lock();
+        assert!(lane.try_run(&Command::Canary).is_none());
+        drop(held);
+        assert!(lane.try_run(&Command::Canary).is_some());
+    }
+
+    #[test]
+    fn a_full_queue_is_busy_at_once_and_releases_still_fit() {
+        let (lane, hand, alive) = manual(1);
+        let first = lane.run(derive());
+        assert_eq!(lane.run(Command::Canary).now_or_never(), Some(Err(HsmError::Busy)));
+        assert_eq!(lane.run_then(Command::Canary, |_| unreachable!()), Err(HsmError::Busy));
+        hand.step(0);
+        assert_eq!(first.now_or_never(), Some(Ok(Answer::Object(OBJECT))));
+        let _held = lane.run(Command::Canary);
+        lane.release(OBJECT);
+        while hand.step(0).is_some() {}
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn an_object_is_destroyed_whenever_its_receiver_leaves() {
+        for polled in [false, true] {
+            for runs_first in [false, true] {
+                let (lane, hand, alive) = manual(4);
+                let mut future = Box::pin(lane.run(derive()));
+                if polled {
+                    assert!((&mut future).now_or_never().is_none());
+                }
+                if runs_first {
+                    hand.step(0);
+                    assert_eq!(alive.load(Ordering::SeqCst), 1);
+                }
+                drop(future);
+                while hand.step(0).is_some() {}
+                assert_eq!(alive.load(Ordering::SeqCst), 0, "polled {polled}, runs first {runs_first}");
+            }
+        }
+    }
+
+    #[test]
+    fn callbacks_run_on_the_lanes_thread_with_the_lane_free() {
+        let lane = Lane::new(Box::new(Counting(Arc::default())), Workers::threads().start("x", 4).unwrap());
+        let (send, receive) = mpsc::channel();
+        let again = Arc::clone(&lane);
+        lane.run_then(derive(), move |outcome| {
+            assert_eq!(outcome, Ok(Answer::Object(OBJECT)));
+            again.release(OBJECT);
+            let name = std::thread::current().name().map(str::to_owned);
+            send.send((name, again.run_now(&Command::Canary))).unwrap();
+        })
+        .unwrap();
+        assert_eq!(receive.recv().unwrap(), (Some("x".to_owned()), Ok(Answer::Done)));
     }
 }

@@ -1,35 +1,197 @@
-//! stub
-use super::command::Template;
+//! A member of the pool: one token, opened, tested, and ready behind its lanes.
+//! What must not live here: when to open it again, and what it is used for.
+
+use std::sync::{Arc, Mutex};
+
+use claviger_hsm_profiles::{Derivation, Profile};
+use cryptoki::session::Session;
+
+use super::command::{HsmError, Template, Token};
 use super::lane::Lane;
-use claviger_protocol::KeySpec;
-use std::sync::Arc;
-/// stub
-#[derive(Default)]
-pub struct Report;
-impl Report {
-    /// stub
-    pub fn unavailable(&self, _s: KeySpec) -> Option<&str> {
-        None
+use super::login::{self, Opened};
+use super::pkcs11::Pkcs11Token;
+use super::probe::ProbeReport;
+use super::roots::{RootId, Roots};
+use super::selftest;
+use crate::config::{Limits, MemberConfig};
+use crate::edge::Workers;
+
+/// Why a member can't be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The PKCS#11 library can't be loaded or initialised.
+    #[error("the PKCS#11 library: {0}")]
+    Library(String),
+    /// The library has no such token, or several.
+    #[error("the library has {0}")]
+    NoToken(String),
+    /// The token has no user yet.
+    #[error("{0} is not initialised")]
+    NotInitialised(String),
+    /// The token isn't of the profile's kind.
+    #[error("{0}")]
+    Profile(String),
+    /// The PIN can't be read.
+    #[error("no PIN: {0}")]
+    NoPin(String),
+    /// The PIN is wrong. Nobody may try again before an operator has looked.
+    #[error("the PIN was refused; it was tried once")]
+    PinRefused,
+    /// One more wrong PIN locks the token, or it is locked: the PIN isn't tried.
+    #[error("the token has one try or none left for its PIN; log in with another tool to reset that")]
+    PinFinalTry,
+    /// The login failed in a way that may have cost a try.
+    #[error("the login failed: {0}")]
+    Login(String),
+    /// The root in the token isn't as Claviger makes it.
+    #[error("the root: {0}")]
+    Root(String),
+    /// The token isn't there, or failing; trying again later may help.
+    #[error("the HSM is unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl OpenError {
+    pub(super) fn from_hsm(error: HsmError) -> Self {
+        match error {
+            HsmError::PinRefused => Self::PinRefused,
+            HsmError::Unavailable(text) => Self::Unavailable(text),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+
+    /// Whether the member must stay off until an operator has acted: no retry may
+    /// spend another try of the PIN.
+    #[must_use]
+    pub const fn latches(&self) -> bool {
+        matches!(self, Self::PinRefused | Self::PinFinalTry | Self::Login(_))
     }
 }
-/// stub
+
+/// An opened member.
 pub struct Member {
-    /// a
+    /// Its name in the configuration.
     pub name: String,
-    /// a
-    pub hardware: bool,
-    /// a
-    pub serve: Arc<Lane>,
-    /// a
-    pub make: Arc<Lane>,
-    /// a
-    pub report: Report,
-    /// a
+    /// Its profile's name.
+    pub profile: String,
+    /// Which opening of the member this is; in every [`ObjectId`](super::command::ObjectId).
     pub epoch: u64,
+    /// Whether it is hardware.
+    pub hardware: bool,
+    /// What its AES keys are: decides their suite.
+    pub aes_template: Template,
+    /// The lane for requests.
+    pub serve: Arc<Lane>,
+    /// The lane for making keys. Its session objects are not the serving lane's.
+    pub make: Arc<Lane>,
+    /// What the token can do, as tested when it was opened.
+    pub report: ProbeReport,
+    /// Sessions that keep the tokens logged in.
+    _owners: Mutex<Vec<Session>>,
 }
+
 impl Member {
-    /// stub
-    pub fn aes_template(&self) -> Template {
-        Template::AesDeriveOnly
+    /// A member of a simulation: two lanes of any make.
+    #[must_use]
+    pub fn simulated(
+        name: &str,
+        epoch: u64,
+        aes_template: Template,
+        serve: Arc<Lane>,
+        make: Arc<Lane>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            profile: "simulated".to_owned(),
+            epoch,
+            hardware: false,
+            aes_template,
+            serve,
+            make,
+            report: ProbeReport::simulated(),
+            _owners: Mutex::default(),
+        }
+    }
+}
+
+/// Opens a member: library, token, profile, one login, self-tests, roots, lanes.
+/// Blocks; the caller gives a new `epoch` each time. `root` names the domain's root;
+/// without one, or where the token lacks it, the member opens and everything that
+/// needs a root answers [`HsmError::NoSuchRoot`].
+///
+/// # Errors
+/// See [`OpenError`]; after one that [latches](OpenError::latches) it must not be
+/// called again by itself.
+pub fn open(
+    config: &MemberConfig,
+    root: Option<&RootId>,
+    workers: &Workers,
+    limits: &Limits,
+    epoch: u64,
+) -> Result<Member, OpenError> {
+    let opened = login::open(config)?;
+    let report = selftest::run(&opened, &config.profile);
+    let serve = lane(&opened, &config.profile, root, epoch, Kind::Serve, workers, limits)?;
+    let make = lane(&opened, &config.profile, root, epoch, Kind::Make, workers, limits)?;
+    Ok(Member {
+        name: config.name.clone(),
+        profile: config.profile.name.clone(),
+        epoch,
+        hardware: config.profile.hardware,
+        aes_template: aes_template(&config.profile),
+        serve,
+        make,
+        report,
+        _owners: Mutex::new(opened.into_owners()),
+    })
+}
+
+/// What AES keys are on a token of this profile.
+pub(super) fn aes_template(profile: &Profile) -> Template {
+    match profile.derivation {
+        Derivation::CbcEncryptData => Template::AesDeriveOnly,
+        Derivation::None => Template::AesDirect,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Serve,
+    Make,
+}
+
+fn lane(
+    opened: &Opened,
+    profile: &Profile,
+    root: Option<&RootId>,
+    epoch: u64,
+    kind: Kind,
+    workers: &Workers,
+    limits: &Limits,
+) -> Result<Arc<Lane>, OpenError> {
+    let (token, number, name) = match kind {
+        Kind::Serve => (opened.serve(), 0, "hsm-serve"),
+        Kind::Make => (opened.make(), 1, "hsm-make"),
+    };
+    let session = opened.session(token)?;
+    let roots = match root {
+        Some(root) => Roots::find(&session, root).map_err(root_error)?,
+        None => Roots::default(),
+    };
+    let library = Arc::clone(&opened.library);
+    let token: Box<dyn Token> = Box::new(
+        Pkcs11Token::new(session, library, profile.derivation, roots, epoch, number)
+            .map_err(OpenError::from_hsm)?,
+    );
+    let worker = workers
+        .start(name, limits.lane_queue)
+        .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
+    Ok(Lane::new(token, worker))
+}
+
+fn root_error(error: HsmError) -> OpenError {
+    match error {
+        HsmError::Fault(text) => OpenError::Root(text),
+        other => OpenError::from_hsm(other),
     }
 }

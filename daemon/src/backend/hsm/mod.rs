@@ -1,8 +1,43 @@
-//! The HSM side: members, their lanes, and the commands they understand.
+//! The HSM side: members, their lanes, and the commands they understand. Commands
+//! are plain data; only the files of this folder know PKCS#11.
+//!
+//! From the outside in: [`member`] opens a token and gives its lanes; [`lane`] queues
+//! [`command`]s; `pkcs11` carries them out. `root`, `recovery` and
+//! `domain` make, restore and open what everything else hangs from.
 
 pub mod command;
 pub mod domain;
 pub mod lane;
 pub mod member;
 pub mod pool;
-pub mod tools;
+pub mod probe;
+
+mod calls;
+mod check_value;
+mod embedded;
+mod failure;
+mod files;
+mod handover;
+mod init;
+mod intent;
+mod library;
+mod login;
+mod making;
+mod objects;
+mod pin;
+mod pkcs11;
+mod recovery;
+mod restore;
+mod roots;
+mod scrap;
+mod selftest;
+mod template;
+
+pub use embedded::make as make_embedded;
+pub use init::{InitReport, init};
+pub use making::{Progress, RootError, Step};
+pub use restore::restore;
+pub use roots::RootId;
+
+#[cfg(test)]
+mod tests;

@@ -273,6 +273,20 @@ fn an_unknown_profile_is_refused_with_its_name_and_line() {
 }
 
 #[test]
+fn a_profile_by_path_is_absolute_and_never_the_embedded_one() {
+    let of = |profile: &str| problems(&format!("[[hsm]]\nname='a'\nprofile='{profile}'\npin={{env='A'}}\n"));
+    for relative in ["p.toml", "dir/p", "./embedded", ""] {
+        let expected = format!(
+            "c.toml:3: hsm[0].profile: found \"{relative}\", expected a built-in profile's name or an absolute path"
+        );
+        assert_eq!(of(relative), expected);
+    }
+    assert!(of("/nonexistent/p.toml").starts_with("c.toml:3: hsm[0].profile: found \"/nonexistent/p.toml\""));
+    let embedded = concat!(env!("CARGO_MANIFEST_DIR"), "/../hsm-profiles/profiles/embedded.toml");
+    assert!(of(embedded).starts_with("c.toml:3: hsm[0].profile: found "), "{}", of(embedded));
+}
+
+#[test]
 fn too_many_endpoints_are_refused() {
     let of = |count: usize| {
         let endpoint = |i| format!("[[endpoint]]\nname = \"e{i}\"\nsocket = \"/{i}\"\n");

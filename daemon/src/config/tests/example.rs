@@ -73,3 +73,25 @@ fn it_names_every_key_of_the_schema() {
         }
     }
 }
+
+#[test]
+fn cut_or_spoilt_anywhere_it_is_taken_or_refused_with_a_line_that_exists() {
+    let whole = uncommented();
+    let places = whole.char_indices().map(|(at, _)| at).step_by(7);
+    for at in places {
+        let (start, end) = whole.split_at(at);
+        let after = end.chars().skip(1).collect::<String>();
+        let mut texts = vec![start.to_owned()];
+        texts.extend(
+            ["", "\0", "\"", "[", "=", "\n", "9", "é"].map(|spoilt| format!("{start}{spoilt}{after}")),
+        );
+        for text in texts {
+            let Err(ConfigError::Invalid(problems)) = parse(&text) else { continue };
+            assert!(!problems.is_empty(), "refused without a reason:\n{text}");
+            for problem in problems {
+                let lines = text.split('\n').count();
+                assert!(problem.line.is_none_or(|line| (1..=lines).contains(&line)), "{problem}");
+            }
+        }
+    }
+}

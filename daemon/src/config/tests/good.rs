@@ -92,6 +92,7 @@ fn each_selector_and_each_pin_source_is_taken() {
     assert_eq!(member("serial = '0af3'", "env = 'A_PIN'"), (TokenSelector::Serial("0af3".into()), env));
     let words = vec!["/usr/bin/pass".to_owned(), "show".to_owned(), "hsm a".to_owned()];
     let command = PinSource::Command(words);
+    assert_eq!(format!("{command:?}"), "Command(Some(\"/usr/bin/pass\"), ..)");
     let taken = member("slot = 0x1F", "command = ['/usr/bin/pass', 'show', 'hsm a']");
     assert_eq!(taken, (TokenSelector::Slot(31), command));
 }

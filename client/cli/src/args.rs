@@ -1,0 +1,408 @@
+//! The command line as types; what they hold is valid in itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, Parser, Subcommand};
+use claviger_protocol::limits::{MAX_DATA_KEY_LEN, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS, MAX_RANDOM_LEN};
+use claviger_protocol::{
+    Alias, DataKeySize, DataKeySpec, Description, EncryptionContext, KeyOrigin, KeyRef, KeySpec, KeyState,
+    KeyUsage, ProjectName, Protection, Tag,
+};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+
+const ABOUT_EXIT: &str = "\
+Exit codes: 0 done; 1 refused; 2 bad usage; 3 the daemon can't be reached;
+130 interrupted; 141 nobody reads the output.
+Errors are one line on stderr, or with --json an object {\"error\":{\"code\",\"message\"}} on stdout.
+
+Examples:
+  export CLAVIGER_SOCKET=/run/claviger/admin.sock
+  claviger status
+  claviger key create --alias alias/pay
+  claviger encrypt alias/pay --in card.txt --out card.blob
+  claviger decrypt --in card.blob";
+
+/// Manage keys and use them, through the local key-management daemon.
+#[derive(Debug, Parser)]
+#[command(name = "claviger", version, after_help = ABOUT_EXIT, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The daemon's socket; there is no default
+    #[arg(long, global = true, env = "CLAVIGER_SOCKET", hide_env_values = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Access key to prove (of a later version)
+    #[arg(long, global = true, env = "CLAVIGER_ACCESS_KEY", hide_env_values = true, value_name = "ID")]
+    pub(crate) access_key: Option<String>,
+    /// File with the access key's secret (of a later version)
+    #[arg(
+        long,
+        global = true,
+        env = "CLAVIGER_SECRET_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) secret_key_file: Option<PathBuf>,
+    /// Print one JSON object; bytes in it are base64
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How long the command may wait for the daemon, such as 500ms or 1m
+    #[arg(long, global = true, default_value = "5s", value_parser = timeout, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Is the daemon there?
+    Ping,
+    /// Show how the daemon, its HSMs and its keys are (admin socket)
+    Status,
+    /// Make, show and switch keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Encrypt a few kilobytes under a key
+    #[command(after_help = ENCRYPT)]
+    Encrypt(Encrypt),
+    /// Decrypt a ciphertext blob
+    #[command(after_help = DECRYPT)]
+    Decrypt(Decrypt),
+    /// Encrypt a blob's content anew under another key; the plaintext stays in the daemon
+    #[command(after_help = RE_ENCRYPT)]
+    ReEncrypt(ReEncrypt),
+    /// Show which key and version a blob names; nothing is decrypted or verified
+    #[command(after_help = "Example:\n  claviger describe-blob --in card.blob")]
+    DescribeBlob(Input),
+    /// Make data keys, for encrypting more than a few kilobytes yourself
+    #[command(subcommand)]
+    DataKey(DataKeyCommand),
+    /// Get random bytes from the HSM
+    #[command(after_help = "Example:\n  claviger random 32 | xxd -p -c 64")]
+    Random(Random),
+}
+
+const ENCRYPT: &str = "\
+Examples:
+  claviger encrypt alias/pay --in card.txt --out card.blob
+  echo secret | claviger encrypt alias/pay --context user=7 --json";
+const DECRYPT: &str = "\
+The blob names its key; --key makes sure that it is the one you expect.
+
+Examples:
+  claviger decrypt --in card.blob
+  claviger decrypt --key alias/pay --context user=7 --in card.blob --out card.txt";
+const RE_ENCRYPT: &str = "\
+Example:
+  claviger re-encrypt --to alias/new --source-context user=7 --context user=8 --in a.blob --out b.blob";
+const GENERATE: &str = "\
+Without --json the two results go to two places: give --plaintext-out and --blob-out, or one
+of them and the other goes to stdout. With --json what has no file is in the object.
+
+Examples:
+  claviger data-key generate alias/pay --plaintext-out dek.bin --blob-out dek.blob
+  claviger data-key generate alias/pay --bytes 64 --json
+  claviger data-key generate alias/pay --without-plaintext > dek.blob
+  claviger decrypt --in dek.blob --out dek.bin";
+const CREATE: &str = "\
+Examples:
+  claviger key create --alias alias/pay
+  claviger key create --spec AES_256 --protection software --tag team=web --description 'web sessions'";
+const LIST: &str = "\
+Examples:
+  claviger key list --state Enabled --tag team=web
+  claviger key list --limit 1000 --json";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key
+    #[command(after_help = CREATE)]
+    Create(Box<Create>),
+    /// Show everything about a key but its material
+    #[command(after_help = "Example:\n  claviger key describe alias/pay")]
+    Describe {
+        /// Key id or alias
+        key: KeyRef,
+    },
+    /// List keys, a page at a time
+    #[command(after_help = LIST)]
+    List(List),
+    /// Switch keys on
+    #[command(after_help = "Example:\n  claviger key enable alias/pay alias/web")]
+    Enable(Keys),
+    /// Switch keys off: they neither encrypt nor decrypt until they are enabled
+    #[command(after_help = "Example:\n  claviger key disable alias/pay")]
+    Disable(Keys),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// What kind of key: AES_256, SM4, RSA_2048 and others, as far as the HSMs can
+    #[arg(long, default_value = "AES_256")]
+    pub(crate) spec: KeySpec,
+    /// ENCRYPT_DECRYPT, SIGN_VERIFY or GENERATE_VERIFY_MAC; the spec's first if not given
+    #[arg(long)]
+    pub(crate) usage: Option<KeyUsage>,
+    /// Where the material lives: hsm or software
+    #[arg(long, default_value = "hsm")]
+    pub(crate) protection: Protection,
+    /// Where the material comes from: kms or external
+    #[arg(long, default_value = "kms")]
+    pub(crate) origin: KeyOrigin,
+    /// A first alias, alias/…
+    #[arg(long)]
+    pub(crate) alias: Option<Alias>,
+    /// What it is for, at most 255 characters
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    pub(crate) description: Description,
+    /// A tag; repeatable, at most 20
+    #[arg(long = "tag", value_name = "K=V", value_parser = tag)]
+    pub(crate) tags: Vec<Tag>,
+    /// Rotate every so many days, 7 to 730
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) rotation_days: Option<u16>,
+    /// Its project
+    #[arg(long, default_value = "default")]
+    pub(crate) project: ProjectName,
+    /// 32 hex digits or a UUID; the same token within 24 h makes no second key
+    #[arg(long, value_name = "TOKEN", value_parser = client_token)]
+    pub(crate) client_token: Option<[u8; 16]>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only keys in this state, such as Enabled or Disabled
+    #[arg(long)]
+    pub(crate) state: Option<KeyState>,
+    /// Only keys of this spec
+    #[arg(long)]
+    pub(crate) spec: Option<KeySpec>,
+    /// Only keys of this project
+    #[arg(long)]
+    pub(crate) project: Option<ProjectName>,
+    /// Only keys with this tag
+    #[arg(long, value_name = "K=V", value_parser = tag)]
+    pub(crate) tag: Option<Tag>,
+    /// At most so many, 1 to 1000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PAGE_ITEMS)))]
+    pub(crate) limit: u16,
+    /// Go on from here: the next_page of the page before
+    #[arg(long, value_name = "TOKEN", value_parser = page)]
+    pub(crate) page: Option<Page>,
+}
+
+/// A page token's bytes. A type of its own, as clap takes a `Vec` for a repeated flag.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Page(pub(crate) Vec<u8>);
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// Key ids or aliases, at most 100
+    #[arg(required = true, value_name = "KEY", num_args = 1..=MAX_KEYS_PER_CALL)]
+    pub(crate) keys: Vec<KeyRef>,
+}
+
+/// What is authenticated with a ciphertext.
+#[derive(Debug, Args)]
+pub(crate) struct Context {
+    /// Authenticated with the ciphertext and needed to decrypt it; repeatable
+    #[arg(long = "context", value_name = "K=V", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+}
+
+/// Where the bytes to work on come from.
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// Read from here instead of standard input
+    #[arg(long = "in", value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+}
+
+/// Where the resulting bytes go.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Write to this file (mode 0600, whole or not at all) instead of standard output
+    #[arg(long = "out", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Encrypt {
+    /// Key id or alias
+    pub(crate) key: KeyRef,
+    #[command(flatten)]
+    pub(crate) context: Context,
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decrypt {
+    /// Refuse a blob of any other key
+    #[arg(long)]
+    pub(crate) key: Option<KeyRef>,
+    #[command(flatten)]
+    pub(crate) context: Context,
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReEncrypt {
+    /// Key to encrypt under: id or alias
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: KeyRef,
+    /// Refuse a blob of any other key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) source_key: Option<KeyRef>,
+    /// The context the blob was made with; repeatable
+    #[arg(long = "source-context", value_name = "K=V", value_parser = pair)]
+    source_pairs: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) context: Context,
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataKeyCommand {
+    /// Make a data key, in the clear and wrapped under KEY
+    #[command(after_help = GENERATE)]
+    Generate(Generate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// Key id or alias that wraps it
+    pub(crate) key: KeyRef,
+    /// AES_256 (the default), AES_128 or SM4
+    #[arg(long, value_parser = data_key_spec, conflicts_with = "bytes")]
+    spec: Option<DataKeySpec>,
+    /// A length instead of a spec, 1 to 1024
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_DATA_KEY_LEN)))]
+    bytes: Option<u16>,
+    /// Make only the wrapped form
+    #[arg(long, conflicts_with = "plaintext_out")]
+    pub(crate) without_plaintext: bool,
+    /// Write the data key itself to this file (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plaintext_out: Option<PathBuf>,
+    /// Write the wrapped data key to this file
+    #[arg(long, visible_alias = "out", value_name = "FILE")]
+    pub(crate) blob_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) context: Context,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Random {
+    /// How many bytes, 1 to 4096
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_RANDOM_LEN)))]
+    pub(crate) length: u16,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+impl Context {
+    pub(crate) fn canonical(&self) -> Result<EncryptionContext, Failure> {
+        canonical("--context", &self.pairs)
+    }
+}
+
+impl ReEncrypt {
+    pub(crate) fn source_context(&self) -> Result<EncryptionContext, Failure> {
+        canonical("--source-context", &self.source_pairs)
+    }
+}
+
+impl Generate {
+    pub(crate) fn size(&self) -> DataKeySize {
+        match (self.bytes, self.spec) {
+            (Some(bytes), _) => DataKeySize::Bytes(bytes),
+            (None, spec) => DataKeySize::Spec(spec.unwrap_or(DataKeySpec::Aes256)),
+        }
+    }
+}
+
+fn canonical(flag: &str, pairs: &[(String, String)]) -> Result<EncryptionContext, Failure> {
+    EncryptionContext::from_pairs(pairs.iter().map(|(key, value)| (key, value)))
+        .map_err(|error| Failure::usage(format!("{flag}: {error}")))
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if key.is_empty() { Err("the key before '=' is empty") } else { Ok((key.into(), value.into())) }
+}
+
+fn tag(text: &str) -> Result<Tag, String> {
+    let (key, value) = pair(text)?;
+    Tag::new(key, value).map_err(|error| error.to_string())
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a time over zero is needed".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("{error}; write it as 500ms, 5s or 1m")),
+    }
+}
+
+fn client_token(text: &str) -> Result<[u8; 16], &'static str> {
+    let uuid = matches!(text.len(), 32 | 36).then(|| Uuid::try_parse(text).ok()).flatten();
+    uuid.map(Uuid::into_bytes).ok_or("expected 32 hex digits or a UUID")
+}
+
+fn page(text: &str) -> Result<Page, &'static str> {
+    URL_SAFE_NO_PAD.decode(text).map(Page).map_err(|_| "expected the next_page of the page before")
+}
+
+/// Reads the cloud KMSs' spellings too, as key specs do.
+fn data_key_spec(text: &str) -> Result<DataKeySpec, String> {
+    let plain = text.strip_prefix("Ctyun_").or_else(|| text.strip_prefix("Aliyun_")).unwrap_or(text);
+    plain.parse::<DataKeySpec>().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read_and_wrong_ones_refused() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+        assert!(tag(&format!("k={}", "v".repeat(256))).is_err());
+        assert_eq!(timeout("1m"), Ok(Duration::from_mins(1)));
+        assert!(timeout("0s").is_err() && timeout("5").is_err() && timeout("-1s").is_err());
+        assert_eq!(client_token("000102030405060708090a0b0c0d0e0f").unwrap()[15], 15);
+        assert!(client_token("0001").is_err() && client_token("zz").is_err());
+        assert_eq!(page("_-8").unwrap().0, [0xff, 0xef]);
+        assert!(page("+/8=").is_err());
+        assert_eq!(data_key_spec("Aliyun_AES_256"), Ok(DataKeySpec::Aes256));
+        assert_eq!(data_key_spec("Ctyun_SM4"), Ok(DataKeySpec::Sm4));
+        assert!(data_key_spec("aes").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! `ping` and `status`.
+
+use std::time::{Duration, Instant};
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::output::{Screen, fields, table};
+use crate::view::{self, Status};
+
+pub(super) async fn ping(global: &Global, screen: Screen) -> Result<(), Failure> {
+    let client = super::connect(global).await?;
+    let start = Instant::now();
+    let reply = client.ping(Vec::new()).await?;
+    let round_trip_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let view = view::Ping { version: reply.version, round_trip_us };
+    screen
+        .show(&view, |ping| format!("clavigerd {} answered in {} µs\n", ping.version, ping.round_trip_us))
+        .await
+}
+
+pub(super) async fn status(global: &Global, screen: Screen) -> Result<(), Failure> {
+    let reply = super::connect(global).await?.status().await?;
+    screen.show(&Status::from(reply), text).await
+}
+
+fn text(status: &Status) -> String {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let uptime = Duration::from_secs(status.uptime_ms / 1000);
+    let mut out = fields(&[
+        ("version", Some(status.version.clone())),
+        ("state", Some(status.state.to_owned())),
+        ("reason", some(&status.reason)),
+        ("domain", Some(status.domain_id.to_string())),
+        ("root generation", Some(status.root_generation.to_string())),
+        ("recovery recipients", Some(status.recovery_recipients.to_string())),
+        ("uptime", Some(humantime::format_duration(uptime).to_string())),
+    ]);
+    out.push('\n');
+    out.push_str(&pool(status));
+    if !status.keys.is_empty() {
+        let rows = status.keys.iter();
+        let rows: Vec<_> =
+            rows.map(|k| vec![k.spec.to_owned(), k.state.to_owned(), k.count.to_string()]).collect();
+        out.push('\n');
+        out.push_str(&table(&["SPEC", "STATE", "KEYS"], &rows));
+    }
+    for warning in &status.warnings {
+        out.push_str("\nwarning: ");
+        out.push_str(&crate::output::one_line(warning));
+    }
+    if !status.warnings.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+fn pool(status: &Status) -> String {
+    let rows: Vec<_> = status
+        .pool
+        .iter()
+        .map(|member| {
+            let able = member.specs.iter().filter(|spec| spec.available).map(|spec| spec.spec);
+            let kind = if member.hardware { "hardware" } else { "software" };
+            vec![
+                member.name.clone(),
+                member.profile.clone(),
+                kind.to_owned(),
+                member.state.to_owned(),
+                member.since.clone(),
+                able.collect::<Vec<_>>().join(","),
+                member.reason.clone(),
+            ]
+        })
+        .collect();
+    table(&["MEMBER", "PROFILE", "KIND", "STATE", "SINCE", "SPECS", "REASON"], &rows)
+}

@@ -1,0 +1,141 @@
+//! `key create`, `describe`, `list`, `enable`, `disable`.
+
+use claviger_client::client_token;
+use claviger_protocol::KeyRef;
+use claviger_protocol::body::{CreateKeyRequest, KeyStatesReply, ListKeysRequest};
+use claviger_protocol::names::Tags;
+
+use crate::args::{Create, Global, Keys, List};
+use crate::failure::{self, Failure, REFUSED};
+use crate::output::{Screen, fields, table};
+use crate::view::{Created, Described, KeyList, KeyOutcome, KeyStates};
+
+pub(super) async fn create(global: &Global, screen: Screen, args: Create) -> Result<(), Failure> {
+    let request = CreateKeyRequest {
+        client_token: args.client_token.unwrap_or_else(client_token),
+        spec: args.spec,
+        usage: args.usage,
+        protection: args.protection,
+        origin: args.origin,
+        project: args.project,
+        alias: args.alias,
+        description: args.description,
+        tags: Tags::try_from(args.tags).map_err(|error| Failure::usage(format!("--tag: {error}")))?,
+        rotation_days: args.rotation_days,
+        sm2_user_id: None,
+    };
+    let reply = super::connect(global).await?.create_key(request).await?;
+    let text = |created: &Created| {
+        fields(&[
+            ("key_id", Some(created.key_id.to_string())),
+            ("key_version_id", created.key_version_id.map(|id| id.to_string())),
+        ])
+    };
+    screen.show(&Created::from(reply), text).await
+}
+
+pub(super) async fn describe(global: &Global, screen: Screen, key: KeyRef) -> Result<(), Failure> {
+    let reply = super::connect(global).await?.describe_key(key).await?;
+    screen.show(&Described::from(reply), key_text).await
+}
+
+fn key_text(key: &Described) -> String {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let tags: Vec<_> = key.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let rotation = key.rotation.as_ref().map(|rotation| {
+        let next = rotation.next.as_deref().unwrap_or("unknown");
+        format!("every {} days, next {next}", rotation.days)
+    });
+    let assurance = if key.hardware { "hardware" } else { "software" };
+    fields(&[
+        ("key_id", Some(key.key_id.to_string())),
+        ("aliases", some(&key.aliases.join(", "))),
+        ("spec", Some(key.spec.to_owned())),
+        ("usage", Some(key.usage.to_owned())),
+        ("state", Some(key.state.to_owned())),
+        ("protection", Some(format!("{} ({assurance}: {})", key.protection, key.members.join(", ")))),
+        ("origin", Some(key.origin.to_owned())),
+        ("project", Some(key.project.clone())),
+        ("description", some(&key.description)),
+        ("tags", some(&tags.join(", "))),
+        ("created", Some(format!("{} by {}", key.created_at, key.created_by))),
+        ("primary version", key.primary_version_id.map(|id| id.to_string())),
+        ("versions", Some(key.version_count.to_string())),
+        ("rotation", rotation),
+        ("deletion date", key.deletion_date.clone()),
+        ("erased", key.erased_at.clone()),
+        ("deletion protection", key.deletion_protection.then(|| "on".to_owned())),
+        ("material expires", key.material_expires_at.clone()),
+    ])
+}
+
+pub(super) async fn list(global: &Global, screen: Screen, args: List) -> Result<(), Failure> {
+    let request = ListKeysRequest {
+        state: args.state,
+        spec: args.spec,
+        project: args.project,
+        tag: args.tag,
+        limit: args.limit,
+        page: args.page.unwrap_or_default().0.into(),
+    };
+    let reply = super::connect(global).await?.list_keys(request).await?;
+    screen.show(&KeyList::from(reply), list_text).await
+}
+
+fn list_text(list: &KeyList) -> String {
+    let rows: Vec<_> = list
+        .keys
+        .iter()
+        .map(|key| {
+            let cells = [key.spec, key.state, key.protection, &key.project, &key.created_at];
+            let id = key.key_id.to_string();
+            std::iter::once(id).chain(cells.map(str::to_owned)).chain([key.aliases.join(",")]).collect()
+        })
+        .collect();
+    let mut out = table(&["KEY ID", "SPEC", "STATE", "PROTECTION", "PROJECT", "CREATED", "ALIASES"], &rows);
+    if let Some(next) = &list.next_page {
+        out.push_str("there are more: --page ");
+        out.push_str(next);
+        out.push('\n');
+    }
+    out
+}
+
+pub(super) async fn enable(global: &Global, screen: Screen, args: Keys) -> Result<u8, Failure> {
+    let reply = super::connect(global).await?.enable_keys(args.keys).await?;
+    states(screen, reply).await
+}
+
+pub(super) async fn disable(global: &Global, screen: Screen, args: Keys) -> Result<u8, Failure> {
+    let reply = super::connect(global).await?.disable_keys(args.keys).await?;
+    states(screen, reply).await
+}
+
+/// Prints each key's result; any that failed makes the command fail.
+async fn states(screen: Screen, reply: KeyStatesReply) -> Result<u8, Failure> {
+    let named: Vec<KeyRef> = reply.results.iter().map(|result| result.key.clone()).collect();
+    let view = KeyStates::from(reply);
+    screen.show(&view, |view| done_text(&named, view)).await?;
+    let mut exit = 0;
+    for result in view.results {
+        if let KeyOutcome::Failed { key, error } = result {
+            exit = REFUSED;
+            if !screen.is_json() {
+                failure::say_on_stderr(&error.code, &format!("{key}: {}", error.message));
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn done_text(named: &[KeyRef], view: &KeyStates) -> String {
+    let done = named.iter().zip(&view.results).filter_map(|(key, result)| match result {
+        KeyOutcome::Done { state, changed, .. } => {
+            let note = if *changed { "" } else { " (unchanged)" };
+            Some(vec![key.to_string(), format!("{}{note}", state.unwrap_or("done"))])
+        }
+        KeyOutcome::Failed { .. } => None,
+    });
+    let rows: Vec<_> = done.collect();
+    if rows.is_empty() { String::new() } else { table(&["KEY", "STATE"], &rows) }
+}

@@ -1,0 +1,60 @@
+//! One function for each command: read what it needs, make one call, print.
+
+mod crypto;
+mod daemon;
+mod keys;
+
+use claviger_client::{Client, Options};
+
+use crate::args::{Cli, Command, DataKeyCommand, Global, KeyCommand};
+use crate::failure::Failure;
+use crate::output::Screen;
+
+/// Runs the command and gives the exit code.
+pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
+    let global = &cli.global;
+    check(global)?;
+    match cli.command {
+        Command::Ping => daemon::ping(global, screen).await?,
+        Command::Status => daemon::status(global, screen).await?,
+        Command::Key(KeyCommand::Create(args)) => keys::create(global, screen, *args).await?,
+        Command::Key(KeyCommand::Describe { key }) => keys::describe(global, screen, key).await?,
+        Command::Key(KeyCommand::List(args)) => keys::list(global, screen, args).await?,
+        Command::Key(KeyCommand::Enable(args)) => return keys::enable(global, screen, args).await,
+        Command::Key(KeyCommand::Disable(args)) => return keys::disable(global, screen, args).await,
+        Command::Encrypt(args) => crypto::encrypt(global, screen, args).await?,
+        Command::Decrypt(args) => crypto::decrypt(global, screen, args).await?,
+        Command::ReEncrypt(args) => crypto::re_encrypt(global, screen, args).await?,
+        Command::DescribeBlob(args) => crypto::describe_blob(global, screen, args).await?,
+        Command::DataKey(DataKeyCommand::Generate(args)) => crypto::data_key(global, screen, args).await?,
+        Command::Random(args) => crypto::random(global, screen, args).await?,
+    }
+    Ok(0)
+}
+
+/// Refuses what no command can do yet, rather than to connect as somebody else.
+fn check(global: &Global) -> Result<(), Failure> {
+    if global.access_key.is_some() || global.secret_key_file.is_some() {
+        return Err(Failure::not_available(
+            "access keys come with a later version; leave out --access-key, --secret-key-file and \
+             their variables CLAVIGER_ACCESS_KEY and CLAVIGER_SECRET_KEY_FILE",
+        ));
+    }
+    Ok(())
+}
+
+async fn connect(global: &Global) -> Result<Client, Failure> {
+    let socket = global.socket.as_ref().filter(|socket| !socket.as_os_str().is_empty()).ok_or_else(|| {
+        Failure::usage(
+            "no socket is given; set --socket or CLAVIGER_SOCKET to the daemon's (clavigerd --dev prints it, \
+             the configuration names it, such as /run/claviger/admin.sock)",
+        )
+    })?;
+    let options = Options {
+        timeout: global.timeout,
+        connect_timeout: global.timeout,
+        agent: concat!("claviger/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..Options::default()
+    };
+    Ok(Client::connect(socket, options).await?)
+}

@@ -1,0 +1,304 @@
+//! Replies as the JSON objects that the command line promises. Field names are a
+//! contract: they stay, and new ones may join.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use claviger_protocol::Code;
+use claviger_protocol::body::{
+    CreateKeyReply, DescribeBlobReply, DescribeKeyReply, KeyStateResult, KeyStatesReply, KeySummary,
+    ListKeysReply, MemberStatus, SpecStatus, StatusReply,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::output::{Base64, time};
+
+#[derive(Serialize)]
+pub(crate) struct Ping {
+    pub(crate) version: String,
+    pub(crate) round_trip_us: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) state: &'static str,
+    pub(crate) reason: String,
+    pub(crate) domain_id: Uuid,
+    pub(crate) root_generation: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) pool: Vec<Member>,
+    pub(crate) keys: Vec<KeyCount>,
+    pub(crate) recovery_recipients: u16,
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) profile: String,
+    pub(crate) state: &'static str,
+    pub(crate) reason: String,
+    pub(crate) epoch: u64,
+    pub(crate) hardware: bool,
+    pub(crate) since: String,
+    pub(crate) specs: Vec<Ability>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Ability {
+    pub(crate) spec: &'static str,
+    pub(crate) available: bool,
+    pub(crate) reason: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct KeyCount {
+    pub(crate) state: &'static str,
+    pub(crate) spec: &'static str,
+    pub(crate) count: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Created {
+    pub(crate) key_id: Uuid,
+    pub(crate) key_version_id: Option<Uuid>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Described {
+    pub(crate) key_id: Uuid,
+    pub(crate) spec: &'static str,
+    pub(crate) usage: &'static str,
+    pub(crate) state: &'static str,
+    pub(crate) protection: &'static str,
+    pub(crate) origin: &'static str,
+    pub(crate) project: String,
+    pub(crate) description: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) created_at: String,
+    pub(crate) created_by: String,
+    pub(crate) primary_version_id: Option<Uuid>,
+    pub(crate) version_count: u32,
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) deletion_date: Option<String>,
+    pub(crate) erased_at: Option<String>,
+    pub(crate) deletion_protection: bool,
+    pub(crate) material_expires_at: Option<String>,
+    pub(crate) sm2_user_id: Option<Base64>,
+    pub(crate) hardware: bool,
+    pub(crate) members: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Rotation {
+    pub(crate) days: u16,
+    pub(crate) last: Option<String>,
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct KeyList {
+    pub(crate) keys: Vec<ListedKey>,
+    pub(crate) next_page: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct ListedKey {
+    pub(crate) key_id: Uuid,
+    pub(crate) spec: &'static str,
+    pub(crate) usage: &'static str,
+    pub(crate) state: &'static str,
+    pub(crate) protection: &'static str,
+    pub(crate) origin: &'static str,
+    pub(crate) project: String,
+    pub(crate) description: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) created_at: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct KeyStates {
+    pub(crate) results: Vec<KeyOutcome>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum KeyOutcome {
+    Done { key_id: Option<Uuid>, state: Option<&'static str>, changed: bool },
+    Failed { key: String, error: ItemError },
+}
+
+#[derive(Serialize)]
+pub(crate) struct ItemError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+/// What a cryptographic call gives; bytes that went to a file are not in it.
+#[derive(Serialize)]
+pub(crate) struct Bytes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plaintext: Option<Base64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ciphertext_blob: Option<Base64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_key_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_key_version_id: Option<Uuid>,
+    pub(crate) key_id: Uuid,
+    pub(crate) key_version_id: Uuid,
+}
+
+#[derive(Serialize)]
+pub(crate) struct RandomBytes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) random: Option<Base64>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Blob {
+    pub(crate) key_id: Uuid,
+    pub(crate) key_version_id: Uuid,
+    pub(crate) spec: &'static str,
+    pub(crate) suite: &'static str,
+    pub(crate) plaintext_len: u32,
+}
+
+impl From<StatusReply> for Status {
+    fn from(status: StatusReply) -> Self {
+        let count = |c: &claviger_protocol::body::KeyCount| KeyCount {
+            state: c.state.name(),
+            spec: c.spec.name(),
+            count: c.count,
+        };
+        Self {
+            version: status.version,
+            state: status.state.name(),
+            reason: status.reason,
+            domain_id: status.domain_id,
+            root_generation: status.root_generation,
+            uptime_ms: status.uptime_ms,
+            pool: status.pool.into_iter().map(Member::from).collect(),
+            keys: status.keys.iter().map(count).collect(),
+            recovery_recipients: status.recovery_recipients,
+            warnings: status.warnings,
+        }
+    }
+}
+
+impl From<MemberStatus> for Member {
+    fn from(member: MemberStatus) -> Self {
+        let spec = |s: SpecStatus| Ability { spec: s.spec.name(), available: s.available, reason: s.reason };
+        Self {
+            name: member.name,
+            profile: member.profile,
+            state: member.state.name(),
+            reason: member.reason,
+            epoch: member.epoch,
+            hardware: member.hardware,
+            since: time(member.since),
+            specs: member.specs.into_iter().map(spec).collect(),
+        }
+    }
+}
+
+impl From<CreateKeyReply> for Created {
+    fn from(reply: CreateKeyReply) -> Self {
+        Self { key_id: reply.key_id, key_version_id: reply.key_version_id }
+    }
+}
+
+impl From<DescribeKeyReply> for Described {
+    fn from(key: DescribeKeyReply) -> Self {
+        let tags = key.tags.as_slice().iter();
+        Self {
+            key_id: key.key_id,
+            spec: key.spec.name(),
+            usage: key.usage.name(),
+            state: key.state.name(),
+            protection: key.protection.name(),
+            origin: key.origin.name(),
+            project: key.project.to_string(),
+            description: key.description.to_string(),
+            aliases: key.aliases,
+            tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
+            created_at: time(key.created_at),
+            created_by: key.created_by,
+            primary_version_id: key.primary_version_id,
+            version_count: key.version_count,
+            rotation: key.rotation.map(|rotation| Rotation {
+                days: rotation.days,
+                last: rotation.last.map(time),
+                next: rotation.next.map(time),
+            }),
+            deletion_date: key.deletion_date.map(time),
+            erased_at: key.erased_at.map(time),
+            deletion_protection: key.deletion_protection,
+            material_expires_at: key.material_expires_at.map(time),
+            sm2_user_id: key.sm2_user_id.map(|id| Base64::new(&id.0)),
+            hardware: key.assurance.hardware,
+            members: key.assurance.members,
+        }
+    }
+}
+
+impl From<ListKeysReply> for KeyList {
+    fn from(reply: ListKeysReply) -> Self {
+        let next = reply.next_page.0;
+        Self {
+            keys: reply.keys.into_iter().map(ListedKey::from).collect(),
+            next_page: (!next.is_empty()).then(|| URL_SAFE_NO_PAD.encode(next)),
+        }
+    }
+}
+
+impl From<KeySummary> for ListedKey {
+    fn from(key: KeySummary) -> Self {
+        Self {
+            key_id: key.key_id,
+            spec: key.spec.name(),
+            usage: key.usage.name(),
+            state: key.state.name(),
+            protection: key.protection.name(),
+            origin: key.origin.name(),
+            project: key.project.to_string(),
+            description: key.description.to_string(),
+            aliases: key.aliases,
+            created_at: time(key.created_at),
+        }
+    }
+}
+
+impl From<KeyStatesReply> for KeyStates {
+    fn from(reply: KeyStatesReply) -> Self {
+        Self { results: reply.results.into_iter().map(KeyOutcome::from).collect() }
+    }
+}
+
+impl From<KeyStateResult> for KeyOutcome {
+    fn from(result: KeyStateResult) -> Self {
+        if result.status == Code::Ok.number() {
+            let state = result.state.map(claviger_protocol::KeyState::name);
+            return Self::Done { key_id: result.key_id, state, changed: result.changed };
+        }
+        let code = Code::from_number(result.status)
+            .map_or_else(|| format!("Unknown{}", result.status), |code| code.name().to_owned());
+        Self::Failed { key: result.key.to_string(), error: ItemError { code, message: result.message } }
+    }
+}
+
+impl From<DescribeBlobReply> for Blob {
+    fn from(blob: DescribeBlobReply) -> Self {
+        Self {
+            key_id: blob.key_id,
+            key_version_id: blob.key_version_id,
+            spec: blob.spec.name(),
+            suite: blob.suite.name(),
+            plaintext_len: blob.plaintext_len,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Bad usage, absent daemons, signals and closed pipes: exit codes and words.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod tool;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use support::OnThread;
+use tool::{claviger, command, finish};
+
+/// The help of every command, as it is printed; see `help_is_as_recorded`.
+const HELP: &str = include_str!("help.txt");
+
+#[test]
+fn bad_usage_is_exit_2_and_one_line_that_says_what_to_do() {
+    let nowhere = Path::new("/nonexistent/socket");
+    for (args, part) in [
+        (&["encrypt"][..], "<KEY>; see --help"),
+        (&["frobnicate"], "frobnicate"),
+        (&["key"], "see --help"),
+        (&["encrypt", "not a key"], "a name has only"),
+        (&["encrypt", "alias/a", "--context", "novalue"], "expected KEY=VALUE"),
+        (&["encrypt", "alias/a", "--context", "a=1", "--context", "a=2"], "has a key twice"),
+        (&["encrypt", "alias/a", "--in", "/nonexistent/file"], "check --in"),
+        (&["encrypt", "alias/a", "--out", "/nonexistent/dir/file"], "can't be written"),
+        (&["key", "create", "--spec", "ROT13"], "expected one of AES_256"),
+        (&["key", "create", "--tag", "a=1", "--tag", "a=2"], "each key once"),
+        (&["key", "create", "--alias", "pay"], "alias/"),
+        (&["key", "list", "--limit", "0"], "1..=1000"),
+        (&["key", "list", "--page", "+"], "next_page"),
+        (&["random", "0"], "1..=4096"),
+        (&["random", "4097"], "1..=4096"),
+        (&["data-key", "generate", "alias/a", "--bytes", "1025"], "1..=1024"),
+        (&["data-key", "generate", "alias/a", "--bytes", "3", "--spec", "SM4"], "cannot be used with"),
+        (&["ping", "--timeout", "5"], "write it as"),
+        (&["ping", "--timeout", "0s"], "over zero"),
+        (&["ping", "--access-key", "AK"], "later version"),
+    ] {
+        let ran = claviger(Some(nowhere), args, b"");
+        assert_eq!((ran.code, ran.stdout.len()), (2, 0), "{args:?} {ran:?}");
+        assert!(["Usage", "NotAvailable"].contains(&ran.error_code()), "{args:?} {ran:?}");
+        assert!(ran.stderr.contains(part), "{args:?} {ran:?}");
+        let ran = claviger(Some(nowhere), &[&["--json"], args].concat(), b"");
+        let object: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        assert_eq!((ran.code, ran.stderr.as_str()), (2, ""), "{args:?}");
+        assert!(object["error"]["message"].as_str().unwrap().contains(part), "{args:?} {object}");
+    }
+}
+
+#[test]
+fn a_socket_must_be_named_and_the_flag_comes_before_the_variable() {
+    let ran = claviger(None, &["ping"], b"");
+    assert_eq!((ran.code, ran.error_code()), (2, "Usage"));
+    assert!(ran.stderr.contains("CLAVIGER_SOCKET"), "{ran:?}");
+    assert_eq!(claviger(Some(Path::new("")), &["ping"], b"").code, 2);
+    let ran = claviger(Some(Path::new("/nonexistent/env")), &["ping", "--socket", "/nonexistent/flag"], b"");
+    assert!(ran.stderr.contains("/nonexistent/flag"), "{ran:?}");
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_exit_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = claviger(Some(&dir.path().join("none")), &["ping"], b"");
+    assert_eq!((ran.code, ran.error_code()), (3, "Unreachable"));
+    assert!(ran.stderr.contains("is the daemon running"), "{ran:?}");
+    let dead = dir.path().join("dead");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let ran = claviger(Some(&dead), &["--json", "ping"], b"");
+    let object: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((ran.code, object["error"]["code"].as_str()), (3, Some("Unreachable")));
+}
+
+#[test]
+fn a_daemon_that_says_nothing_is_exit_3_before_hello_and_1_after() {
+    let silent = OnThread::run(|fake| async move {
+        let mut peer = fake.accept_silently().await;
+        peer.request().await;
+        peer.sees_close().await;
+    });
+    let ran = claviger(Some(silent.path()), &["ping", "--timeout", "100ms"], b"");
+    assert_eq!((ran.code, ran.error_code()), (3, "Unreachable"));
+    silent.join();
+    let slow = OnThread::run(|fake| async move {
+        let mut peer = fake.accept().await;
+        peer.request().await;
+        peer.sees_close().await;
+    });
+    let ran = claviger(Some(slow.path()), &["ping", "--timeout", "100ms"], b"");
+    assert_eq!((ran.code, ran.error_code()), (1, "Timeout"));
+    assert!(ran.stderr.contains("--timeout"), "{ran:?}");
+    slow.join();
+}
+
+/// Starts a call that is never answered, and waits until the daemon has it.
+fn unanswered(args: &[&str]) -> (OnThread, std::process::Child) {
+    let (asked, wait) = std::sync::mpsc::channel();
+    let daemon = OnThread::run(move |fake| async move {
+        let mut peer = fake.accept().await;
+        peer.request().await;
+        asked.send(()).unwrap();
+        peer.sees_close().await;
+    });
+    let child = command(Some(daemon.path()), args).spawn().unwrap();
+    wait.recv_timeout(support::GUARD).unwrap();
+    (daemon, child)
+}
+
+fn signal(name: &str, child: &std::process::Child) {
+    let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn signals_end_it_with_their_codes_and_leave_no_file() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let (daemon, child) = unanswered(&["random", "5", "--out", out.to_str().unwrap()]);
+        assert_eq!(tool::names(dir.path()).len(), 1, "the pending file");
+        signal(name, &child);
+        let ran = finish(child);
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, ""));
+        assert!(tool::names(dir.path()).is_empty());
+        daemon.join();
+    }
+}
+
+#[test]
+fn a_signal_need_not_wait_for_standard_input() {
+    let daemon = OnThread::run(|fake| async move { drop(fake.accept_silently().await) });
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut child = command(Some(daemon.path()), &["encrypt", "alias/a", "--out", out.to_str().unwrap()]);
+    let mut child = child.spawn().unwrap();
+    let stdin = child.stdin.take();
+    // The pending file is there once the signals are watched for.
+    while tool::names(dir.path()).is_empty() {
+        std::thread::yield_now();
+    }
+    signal("INT", &child);
+    assert_eq!(finish(child).code, 130);
+    assert!(tool::names(dir.path()).is_empty());
+    drop(stdin);
+}
+
+#[test]
+fn a_reader_that_left_is_no_news_and_a_full_disk_is() {
+    let many = || {
+        OnThread::run(|fake| async move {
+            fake.serve(|_| {
+                let random = vec![7; 4096].into();
+                Ok(claviger_protocol::Reply::GetRandom(claviger_protocol::body::GetRandomReply { random }))
+            })
+            .await;
+        })
+    };
+    let daemon = many();
+    let mut child = command(Some(daemon.path()), &["random", "4096"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = finish(child);
+    assert_eq!((ran.code, ran.stderr.as_str()), (141, ""));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ran = finish(command(Some(daemon.path()), &["random", "9"]).stdout(full).spawn().unwrap());
+    assert_eq!((ran.code, ran.error_code()), (1, "Output"));
+}
+
+#[test]
+fn binary_does_not_go_to_a_terminal() {
+    // `script` gives the command a terminal; the refusal comes before any call.
+    let tool = env!("CARGO_BIN_EXE_claviger");
+    let line = format!("{tool} --socket /nonexistent random 9 < /dev/null; echo code $?");
+    let Ok(output) = Command::new("script").args(["-qc", &line, "/dev/null"]).output() else {
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("claviger: Usage: the result is binary and stdout is a terminal"), "{text}");
+    assert!(text.contains("code 2"), "{text}");
+}
+
+#[test]
+fn help_is_as_recorded() {
+    let commands: &[&[&str]] = &[
+        &[],
+        &["ping"],
+        &["status"],
+        &["key"],
+        &["key", "create"],
+        &["key", "describe"],
+        &["key", "list"],
+        &["key", "enable"],
+        &["key", "disable"],
+        &["encrypt"],
+        &["decrypt"],
+        &["re-encrypt"],
+        &["describe-blob"],
+        &["data-key"],
+        &["data-key", "generate"],
+        &["random"],
+    ];
+    let mut printed = String::new();
+    for args in commands {
+        let ran = claviger(None, &[args, &["--help"][..]].concat(), b"");
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        let line = ["$ claviger", args.join(" ").as_str(), "--help\n"].join(" ").replace("  ", " ");
+        printed.push_str(&line);
+        printed.push_str(&String::from_utf8(ran.stdout).unwrap());
+        printed.push('\n');
+    }
+    // To record a wanted change: CLAVIGER_RECORD_HELP=1, and read the diff.
+    if std::env::var_os("CLAVIGER_RECORD_HELP").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help.txt"), &printed).unwrap();
+        return;
+    }
+    for (recorded, now) in BufReader::new(HELP.as_bytes()).lines().zip(printed.lines()) {
+        assert_eq!(recorded.unwrap(), now);
+    }
+    assert_eq!(HELP.len(), printed.len());
+}

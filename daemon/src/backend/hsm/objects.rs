@@ -1,0 +1,81 @@
+//! The session objects of one lane: what a number in an [`ObjectId`] stands for.
+//!
+//! Numbers are the daemon's own. A PKCS#11 handle is reused by the token once its
+//! object is gone; a number here isn't, so that a release that comes late, or
+//! twice, or to the wrong lane can only miss, and never hits another key.
+//!
+//! [`ObjectId`]: super::command::ObjectId
+
+use cryptoki::object::ObjectHandle;
+
+/// Number of an object: lane (8 bits) ‖ use of the place (24 bits) ‖ place (32 bits).
+#[derive(Debug)]
+pub(super) struct Objects {
+    lane: u8,
+    places: Vec<Place>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place {
+    uses: u32,
+    handle: Option<ObjectHandle>,
+}
+
+const USES_BITS: u32 = 24;
+const PLACE_BITS: u32 = 32;
+
+impl Objects {
+    pub(super) fn new(lane: u8) -> Self {
+        Self { lane, places: Vec::new(), free: Vec::new() }
+    }
+
+    /// The number of a new object; `None` where 2^32 are alive.
+    pub(super) fn insert(&mut self, handle: ObjectHandle) -> Option<u64> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = u32::try_from(self.places.len()).ok()?;
+                self.places.push(Place { uses: 0, handle: None });
+                index
+            }
+        };
+        let place = self.places.get_mut(index as usize)?;
+        place.handle = Some(handle);
+        Some(number(self.lane, place.uses, index))
+    }
+
+    /// The handle of a number, unless it was removed.
+    pub(super) fn get(&self, number: u64) -> Option<ObjectHandle> {
+        self.places.get(self.index(number)?)?.handle
+    }
+
+    /// Forgets a number and gives its handle, once.
+    pub(super) fn remove(&mut self, number: u64) -> Option<ObjectHandle> {
+        let index = self.index(number)?;
+        let place = self.places.get_mut(index)?;
+        let handle = place.handle.take()?;
+        place.uses += 1;
+        // A place whose numbers are used up stays empty: 16 bytes for 16 million objects.
+        if place.uses < 1 << USES_BITS {
+            self.free.push(u32::try_from(index).ok()?);
+        }
+        Some(handle)
+    }
+
+    /// How many are alive.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.places.iter().filter(|place| place.handle.is_some()).count()
+    }
+
+    fn index(&self, wanted: u64) -> Option<usize> {
+        let index = u32::try_from(wanted & u64::from(u32::MAX)).ok()?;
+        let place = self.places.get(index as usize)?;
+        (number(self.lane, place.uses, index) == wanted).then_some(index as usize)
+    }
+}
+
+fn number(lane: u8, uses: u32, index: u32) -> u64 {
+    u64::from(lane) << (PLACE_BITS + USES_BITS) | u64::from(uses) << PLACE_BITS | u64::from(index)
+}

@@ -1,0 +1,184 @@
+//! From TOML to a checked [`Profile`]: built in by name, or a file by path.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::{Derivation, MechanismUse, Profile};
+
+const EMBEDDED: &str = include_str!("../profiles/embedded.toml");
+const SOFTHSM2: &str = include_str!("../profiles/softhsm2.toml");
+
+const BUILT_IN: [(&str, &str); 2] = [("embedded", EMBEDDED), ("softhsm2", SOFTHSM2)];
+
+/// Largest profile file that is read, in bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// A profile that can't be used: which file, where in it, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ProfileError {
+    /// The built-in name or the path.
+    pub file: String,
+    /// The line, from 1, where the fault has one.
+    pub line: Option<usize>,
+    /// The key on that line.
+    pub key: Option<String>,
+    /// What was expected.
+    pub expectation: String,
+}
+
+impl fmt::Display for ProfileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HSM profile {}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ", {key}")?;
+        }
+        write!(f, ": {}", self.expectation)
+    }
+}
+
+impl Profile {
+    /// A built-in profile by name, or a file: what contains a `/` or ends in
+    /// `.toml` is a path.
+    ///
+    /// # Errors
+    /// A name that isn't built in, a file that can't be read or is over 64 KiB, and
+    /// whatever [`Profile::parse`] refuses.
+    pub fn load(name_or_path: &str) -> Result<Self, ProfileError> {
+        if name_or_path.contains('/') || Path::new(name_or_path).extension().is_some_and(|e| e == "toml") {
+            let text = read(name_or_path).map_err(|e| fault(name_or_path, None, None, e))?;
+            return Self::parse(name_or_path, &text);
+        }
+        let Some((_, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) else {
+            let known = BUILT_IN.map(|(name, _)| name).join(", ");
+            let expectation = format!("expected one of {known}, or the path of a .toml file");
+            return Err(fault(name_or_path, None, None, expectation));
+        };
+        Self::parse(name_or_path, text)
+    }
+
+    /// Reads a profile; `file` names it in errors.
+    ///
+    /// # Errors
+    /// Syntax, unknown keys, wrong types, and values out of their range, each with
+    /// line, key and expectation.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
+        let profile: Self = toml::from_str(text).map_err(|e| {
+            let (line, key) = e.span().map_or((None, None), |span| place(text, &span));
+            fault(file, line, key, e.message().to_owned())
+        })?;
+        profile.check().map_err(|(key, expectation)| {
+            fault(file, line_of(text, key), Some(key.to_owned()), expectation)
+        })?;
+        Ok(profile)
+    }
+
+    /// What types alone don't say: the key at fault and what was expected of it.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > 32 || !self.name.chars().all(plain) {
+            return Err(("name", "expected 1 to 32 of a-z, 0-9 and -".to_owned()));
+        }
+        if !matches!(self.handover.modulus_bits, 3072 | 4096) {
+            return Err(("modulus-bits", "expected 3072 or 4096".to_owned()));
+        }
+        let missing = MechanismUse::ALL.iter().find(|used| {
+            let optional = **used == MechanismUse::AesCbcEncryptData && self.derivation == Derivation::None;
+            !optional && !self.mechanisms.contains_key(used)
+        });
+        match missing {
+            Some(used) => Err(("mechanisms", format!("expected a number for {}", used.name()))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read(path: &str) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size > MAX_FILE {
+        return Err(format!("expected at most {MAX_FILE} bytes, it has {size}"));
+    }
+    std::fs::read_to_string(path).map_err(|e| e.to_string())
+}
+
+fn fault(file: &str, line: Option<usize>, key: Option<String>, expectation: String) -> ProfileError {
+    ProfileError { file: file.to_owned(), line, key, expectation }
+}
+
+/// Line number, and the key on that line where it has one.
+fn place(text: &str, span: &Range<usize>) -> (Option<usize>, Option<String>) {
+    let before = text.get(..span.start).unwrap_or(text);
+    let number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim().to_owned());
+    (Some(number), key.filter(|key| !key.is_empty()))
+}
+
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let names = |line: &str| line.trim().strip_prefix('[').unwrap_or(line.trim()).starts_with(key);
+    text.lines().position(names).map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Quirk;
+
+    #[test]
+    fn the_built_in_profiles_load_under_their_own_names() {
+        for (name, _) in BUILT_IN {
+            assert_eq!(Profile::load(name).unwrap().name, name);
+        }
+        assert!(Profile::load("softhsm2").unwrap().has(Quirk::KeepSessionsOpen));
+        assert!(!Profile::load("embedded").unwrap().has(Quirk::KeepSessionsOpen));
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let error = Profile::load("luna").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "HSM profile luna: expected one of embedded, softhsm2, or the path of a .toml file"
+        );
+    }
+
+    #[test]
+    fn a_path_is_read_and_named_in_errors() {
+        let error = Profile::load("/nonexistent/x.toml").unwrap_err();
+        assert_eq!(error.file, "/nonexistent/x.toml");
+        assert!(error.expectation.contains("No such file"));
+    }
+
+    /// Each change to the built-in file must be refused, at its line and key.
+    #[test]
+    fn every_fault_is_placed() {
+        let cases = [
+            ("hardware = false", "hardware = 1", 4, "hardware", "expected a boolean"),
+            ("hardware = false", "hardware = false\nspeed = 3", 5, "speed", "unknown field `speed`"),
+            ("sha-1", "md5", 29, "oaep-hash", "unknown variant `md5`"),
+            ("keep-sessions-open", "slow", 10, "quirks", "unknown variant `slow`"),
+            ("modulus-bits = 3072", "modulus-bits = 2048", 30, "modulus-bits", "expected 3072 or 4096"),
+            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 21, "aes-gcm", "expected u64"),
+            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 21, "aes-gcn", "unknown variant `aes-gcn`"),
+            ("aes-gcm = 0x1087\n", "", 17, "mechanisms", "expected a number for aes-gcm"),
+            ("name = \"softhsm2\"", "name = \"Soft HSM\"", 2, "name", "expected 1 to 32 of"),
+        ];
+        for (from, to, line, key, expectation) in cases {
+            assert!(SOFTHSM2.contains(from), "{from}");
+            let error = Profile::parse("f.toml", &SOFTHSM2.replacen(from, to, 1)).unwrap_err();
+            assert_eq!((error.line, error.key.as_deref()), (Some(line), Some(key)), "{error}");
+            assert!(error.expectation.contains(expectation), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_without_derivation_needs_no_number_for_it() {
+        let text = SOFTHSM2
+            .replace("derivation = \"cbc-encrypt-data\"", "derivation = \"none\"")
+            .replace("aes-cbc-encrypt-data = 0x1105\n", "");
+        assert_eq!(Profile::parse("f.toml", &text).unwrap().derivation, Derivation::None);
+    }
+}
