@@ -37,10 +37,14 @@ pub use wire::{Refusal, Wire};
 /// on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Every kind of token, announced on stderr, so that a failure says where it was.
+pub fn each_token() -> impl Iterator<Item = Token> {
+    Token::ALL.into_iter().inspect(|token| eprintln!("--- on {token:?}"))
+}
+
 /// Runs a test on a fresh daemon on the embedded token, then on SoftHSM2.
 pub fn on_both_tokens(test: impl Fn(&Daemon)) {
-    for token in Token::ALL {
-        eprintln!("--- on {token:?}");
+    for token in each_token() {
         let daemon = Site::new(token).start();
         test(&daemon);
         daemon.terminate();

@@ -124,11 +124,18 @@ impl Site {
     /// `clavigerd hsm COMMAND --config … MORE`.
     #[must_use]
     pub fn hsm(&self, command: &str, more: &[&str]) -> Output {
-        let config = text(self.config.as_deref().expect("hsm commands need a configuration"));
-        let mut process = self.program(clavigerd(["hsm", command, "--config", config]));
-        let output = run(process.args(more));
+        let output = run(&mut self.hsm_command(command, more));
         self.said.lock().unwrap().extend([output.stdout.clone(), output.stderr.clone()].concat());
         output
+    }
+
+    /// The same, to be run by the caller.
+    #[must_use]
+    pub fn hsm_command(&self, command: &str, more: &[&str]) -> Command {
+        let config = text(self.config.as_deref().expect("hsm commands need a configuration"));
+        let mut process = self.program(clavigerd(["hsm", command, "--config", config]));
+        process.args(more);
+        process
     }
 
     /// `command` with this place's environment.

@@ -65,6 +65,7 @@ pub struct Wire {
     stream: UnixStream,
     next_id: u64,
     early: BTreeMap<u64, Frame>,
+    cut_is_an_end: bool,
 }
 
 impl Wire {
@@ -93,7 +94,7 @@ impl Wire {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, next_id: 0, early: BTreeMap::new() })
+        Ok(Self { stream, next_id: 0, early: BTreeMap::new(), cut_is_an_end: false })
     }
 
     /// Says the hello that everybody says.
@@ -136,6 +137,17 @@ impl Wire {
         self.wait(id).result::<O>()
     }
 
+    /// The same towards a daemon that may die any time; none where it did.
+    pub fn try_call<O: Operation>(&mut self, request: O) -> Option<Result<O::Reply, Refusal>> {
+        let bytes = request_frame(self.fresh_id(), request);
+        self.try_send_bytes(&bytes).ok()?;
+        // A reply cut by the daemon's death is no reply.
+        self.cut_is_an_end = true;
+        let frame = self.read_frame()?;
+        assert_eq!(frame.header.request_id, self.next_id);
+        Some(frame.result::<O>())
+    }
+
     /// Sends any body and waits for the refusal.
     pub fn refused(&mut self, opcode: u16, body: &[u8]) -> Refusal {
         let id = self.send_body(opcode, body);
@@ -164,7 +176,10 @@ impl Wire {
         assert_eq!((header.version, header.flags), (1, 0), "a reply's version and flags");
         assert_eq!((header.deadline_ms, header.reserved), (0, 0), "a reply's zero fields");
         let mut body = vec![0; header.length as usize];
-        assert!(body.is_empty() || self.fill(&mut body), "the daemon cut a frame");
+        if !body.is_empty() && !self.fill(&mut body) {
+            assert!(self.cut_is_an_end, "the daemon cut a frame");
+            return None;
+        }
         Some(Frame { header, body })
     }
 
@@ -215,11 +230,16 @@ impl Wire {
         let mut read = 0;
         while read < buffer.len() {
             match self.stream.read(&mut buffer[read..]) {
-                Ok(0) if read == 0 => return false,
+                Ok(0) if read == 0 || self.cut_is_an_end => return false,
                 Ok(0) => panic!("the stream ended inside a frame"),
                 Ok(count) => read += count,
                 // The daemon closed while bytes of ours were unread.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && read == 0 => return false,
+                Err(error)
+                    if error.kind() == io::ErrorKind::ConnectionReset
+                        && (read == 0 || self.cut_is_an_end) =>
+                {
+                    return false;
+                }
                 Err(error) => panic!("no answer: {error}"),
             }
         }

@@ -13,7 +13,7 @@ use claviger_protocol::{Code, Protection};
 use claviger_tests::keys::{decryption, encryption, list_request, new_key};
 use claviger_tests::programs::text;
 use claviger_tests::token::{PIN, SOFTHSM_MODULE, SPY_MODULE};
-use claviger_tests::{Daemon, Site, Token, Wire, eventually};
+use claviger_tests::{Daemon, Site, Token, Wire, each_token, eventually};
 use uuid::Uuid;
 
 const WRONG_PIN: &str = "00000000";
@@ -204,7 +204,7 @@ fn a_token_without_the_root_is_told_apart_and_never_given_another() {
 
 #[test]
 fn a_domain_that_was_never_made_says_how_to_make_it() {
-    for token in Token::ALL {
+    for token in each_token() {
         let mut site = Site::bare(token);
         site.set_limits(RETRY);
         site.make_token();

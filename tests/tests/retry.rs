@@ -7,7 +7,7 @@ use claviger_protocol::body::{CreateKeyReply, CreateKeyRequest};
 use claviger_protocol::{Alias, Code, Description, Protection};
 use claviger_tests::keys::{LEVELS, new_key};
 use claviger_tests::wire::request_frame;
-use claviger_tests::{Site, Token, eventually, on_both_tokens};
+use claviger_tests::{Site, each_token, eventually, on_both_tokens};
 
 #[test]
 fn a_lost_reply_retried_with_the_same_client_token_makes_one_key() {
@@ -84,7 +84,7 @@ fn one_client_token_for_another_request_is_refused() {
 
 #[test]
 fn a_client_token_is_remembered_over_kill_9() {
-    for token in Token::ALL {
+    for token in each_token() {
         let site = Site::new(token);
         let daemon = site.start();
         let request =

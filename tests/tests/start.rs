@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use claviger_protocol::Protection;
 use claviger_tests::programs::{clavigerd, run, text};
-use claviger_tests::{Site, Token, Wire};
+use claviger_tests::{Site, Token, Wire, each_token};
 
 /// How a program that must fail did.
 fn failed(command: &mut Command) -> (i32, String) {
@@ -131,7 +131,7 @@ fn wrong_arguments_exit_with_2() {
 
 #[test]
 fn a_second_daemon_on_the_same_state_directory_is_refused() {
-    for token in Token::ALL {
+    for token in each_token() {
         let site = Site::new(token);
         let daemon = site.start();
         let mut wire = daemon.admin();
