@@ -188,6 +188,7 @@ fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
 }
 
 fn open_existing(dir: &Path, cache_bytes: u64) -> Result<Opened, Trouble> {
+    wait_for_lock(dir)?;
     let db = contain(|| config(dir, cache_bytes).open())?;
     let counter = contain(|| db.get(REVISION_KEY))?;
     // Written when the store was made: without it, the log is gone or cut.
@@ -201,6 +202,18 @@ fn open_existing(dir: &Path, cache_bytes: u64) -> Result<Opened, Trouble> {
         return Err(Trouble::Loss { acknowledged, revision });
     }
     Ok(Opened { db, log, head, revision })
+}
+
+/// sled's own threads may hold a database a moment longer than whoever dropped it
+/// (to make it, or to open it in vain); sled itself would not wait for its lock.
+/// Nobody else can have it: we hold the state directory's.
+fn wait_for_lock(dir: &Path) -> Result<(), Trouble> {
+    match File::open(dir.join("db")) {
+        Ok(log) => log.lock().map_err(Trouble::Io),
+        // Damage, which opening it will tell.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Trouble::Io(error)),
+    }
 }
 
 /// Runs a call of sled's; on damaged files it may panic inside.

@@ -1,0 +1,153 @@
+//! Starts that must fail, and how: what is wrong is said in one message that names
+//! it, the exit code is right, and nothing that was there is harmed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use claviger_protocol::Protection;
+use claviger_tests::programs::{clavigerd, run, text};
+use claviger_tests::{Site, Token, Wire, each_token};
+
+/// How a program that must fail did.
+fn failed(command: &mut Command) -> (i32, String) {
+    let Output { status, stderr, stdout } = run(command);
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(!status.success(), "{command:?} succeeded");
+    assert_eq!(String::from_utf8_lossy(&stdout), "", "a refusal belongs on stderr");
+    (status.code().unwrap_or_else(|| panic!("{command:?} died of a signal: {stderr}")), stderr)
+}
+
+fn dev(state_dir: &Path) -> Command {
+    clavigerd(["--dev", "--state-dir", text(state_dir)])
+}
+
+#[test]
+fn a_socket_in_use_is_left_alone() {
+    let site = Site::bare(Token::Embedded);
+    std::fs::create_dir(site.state_dir()).unwrap();
+    std::fs::set_permissions(site.state_dir(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    for socket in [site.admin_socket(), site.app_socket()] {
+        let owner = UnixListener::bind(&socket).unwrap();
+        let (code, said) = failed(&mut site.daemon_command());
+        assert_eq!(code, 1);
+        assert!(said.contains(text(&socket)) && said.contains("in use"), "{said}");
+        // Whoever listens there still does.
+        let _ = Wire::connect(&socket);
+        assert!(owner.accept().is_ok());
+        drop(owner);
+        // Its file is stale now, and no obstacle.
+    }
+    let site = std::sync::Arc::new(site);
+    site.start().terminate();
+    assert!(!site.admin_socket().exists() && !site.app_socket().exists(), "the sockets go with the daemon");
+
+    std::fs::write(site.admin_socket(), "precious").unwrap();
+    let (code, said) = failed(&mut site.daemon_command());
+    assert!(code == 1 && said.contains("not a socket"), "{said}");
+    assert_eq!(std::fs::read(site.admin_socket()).unwrap(), b"precious");
+}
+
+#[test]
+fn an_unwritable_state_directory_is_named() {
+    // Tests may run as root, whom no permission bits stop: paths that nobody can write.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let nowhere = Path::new("/proc/claviger-state");
+    let read_only = Path::new("/proc/sys");
+    for state in [file.clone(), file.join("below"), nowhere.to_owned(), read_only.to_owned()] {
+        let (code, said) = failed(&mut dev(&state));
+        assert!(code == 1 && said.contains(text(&state)), "{}: {code} {said}", state.display());
+        assert_eq!(said.matches("clavigerd: ").count(), 1, "one message: {said}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+
+    let open = dir.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o770)).unwrap();
+    let (code, said) = failed(&mut dev(&open));
+    assert!(code == 1 && said.contains(text(&open)) && said.contains("0700"), "{said}");
+}
+
+#[test]
+fn a_bad_configuration_is_told_by_line_key_and_expectation() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("claviger.toml");
+    let hsm = "[[hsm]]\nname = \"a\"\nprofile = \"embedded\"\npin = { env = \"P\" }\n";
+    let cases = [
+        ("state_dri = \"/x\"\n", ":1: state_dri:", "expected"),
+        ("state_dir = \"relative\"\n", ":1: state_dir:", "absolute"),
+        ("[limits]\nmax_body = \"1GiB\"\n", ":2: limits.max_body:", "16MiB"),
+        ("[limits]\nhandshake_timeout = 5\n", ":2: limits.handshake_timeout:", "5s"),
+        ("[admin]\nmode = \"0777\"\n", ":2: admin.mode:", "octal"),
+        ("[[endpoint]]\nname = \"admin\"\nsocket = \"/x.sock\"\n", ":2: endpoint[0].name:", "another name"),
+        ("[metrics]\nlisten = \"unix:/m\"\n", ":2: metrics.listen:", "version"),
+        ("[[hsm]]\nname = \"b\"\nprofile = \"softhsm2\"\n", "hsm", "exactly one"),
+    ];
+    for (bad, place, expectation) in cases {
+        // The bad part first, so that its lines count from 1.
+        std::fs::write(&file, format!("{bad}{hsm}")).unwrap();
+        let config = text(&file);
+        for args in [
+            &["--config", config][..],
+            &["check-config", "--config", config],
+            &["hsm", "probe", "--config", config],
+        ] {
+            let (code, said) = failed(&mut clavigerd(args.iter().copied()));
+            assert_eq!(code, 2, "{args:?}: {said}");
+            assert!(said.contains(config) && said.contains(place), "{args:?}: {said}");
+            assert!(said.contains("found") && said.contains(expectation), "{args:?}: {said}");
+        }
+    }
+    std::fs::write(&file, "state_dir = \n").unwrap();
+    let (code, said) = failed(&mut clavigerd(["check-config", "--config", text(&file)]));
+    assert!(code == 2 && said.contains(":1:"), "{said}");
+    std::fs::write(&file, hsm).unwrap();
+    assert!(run(&mut clavigerd(["check-config", "--config", text(&file)])).status.success());
+}
+
+#[test]
+fn wrong_arguments_exit_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.toml");
+    for args in [
+        &[][..],
+        &["--config", text(&missing)],
+        &["--dev"],
+        &["--state-dir", "/x"],
+        &["--dev", "--state-dir", "/x", "--config", "/y"],
+        &["--no-such-flag"],
+        &["hsm", "explode"],
+    ] {
+        let (code, said) = failed(&mut clavigerd(args.iter().copied()));
+        assert_eq!(code, 2, "{args:?}: {said}");
+        assert!(!said.is_empty());
+    }
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_directory_is_refused() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let daemon = site.start();
+        let mut wire = daemon.admin();
+        let key = wire.create(Protection::Hsm);
+        let blob = wire.encrypt(key, b"secret");
+        let (code, said) = failed(&mut site.daemon_command());
+        assert_eq!(code, 1);
+        assert!(said.contains("another daemon") && said.contains(text(&site.state_dir())), "{said}");
+        // The first one noticed nothing: its sockets are still its own.
+        assert_eq!(wire.decrypt(&blob), Ok(b"secret".to_vec()));
+        assert_eq!(daemon.admin().decrypt(&blob), Ok(b"secret".to_vec()));
+        if token == Token::SoftHsm {
+            let init = site.hsm("init", &[]);
+            assert_eq!(init.status.code(), Some(1));
+            assert!(String::from_utf8_lossy(&init.stderr).contains("another daemon"));
+        }
+        daemon.terminate();
+    }
+}
