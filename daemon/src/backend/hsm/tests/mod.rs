@@ -1,10 +1,6 @@
 //! Tests that look into the token itself. Each runs on the embedded token and on
 //! SoftHSM2, in a process of its own.
 
-<<<<<<< HEAD
-mod commands;
-mod support;
-=======
 mod attacks;
 mod commands;
 mod crash;
@@ -12,4 +8,3 @@ mod opening;
 mod recovery;
 mod support;
 mod vectors;
->>>>>>> h-hsm
