@@ -2,6 +2,7 @@
 //! encrypted message, over the library's public face only.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::mpsc;
 
 use claviger_hsm_profiles::Profile;
@@ -11,7 +12,7 @@ use clavigerd::backend::hsm::{RootId, domain, init, member};
 use clavigerd::config::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSource};
 use clavigerd::edge::Edge;
 
-fn configuration(dir: &std::path::Path) -> Config {
+fn configuration(dir: &Path, profile: Profile) -> Config {
     let socket = dir.join("admin.sock");
     Config {
         state_dir: dir.to_owned(),
@@ -21,7 +22,7 @@ fn configuration(dir: &std::path::Path) -> Config {
         endpoints: Vec::new(),
         hsm: vec![MemberConfig {
             name: "embedded".to_owned(),
-            profile: Profile::load("embedded").unwrap(),
+            profile,
             source: TokenSource::Embedded { dir: dir.join("token") },
             pin: PinSource::File(dir.join("pin")),
         }],
@@ -32,7 +33,7 @@ fn configuration(dir: &std::path::Path) -> Config {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_nothing_to_a_message_and_back() {
     let dir = tempfile::tempdir().unwrap();
-    let config = configuration(dir.path());
+    let config = configuration(dir.path(), Profile::load("embedded").unwrap());
     let edge = Edge::system();
     let member = {
         let (config, edge) = (config.clone(), edge.clone());
