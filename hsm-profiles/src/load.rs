@@ -156,14 +156,14 @@ mod tests {
     #[test]
     fn every_fault_is_placed() {
         let cases = [
-            ("hardware = false", "hardware = 1", 4, "hardware", "expected a boolean"),
-            ("hardware = false", "hardware = false\nspeed = 3", 5, "speed", "unknown field `speed`"),
-            ("sha-1", "md5", 29, "oaep-hash", "unknown variant `md5`"),
-            ("keep-sessions-open", "slow", 10, "quirks", "unknown variant `slow`"),
-            ("modulus-bits = 3072", "modulus-bits = 2048", 30, "modulus-bits", "expected 3072 or 4096"),
-            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 21, "aes-gcm", "expected u64"),
-            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 21, "aes-gcn", "unknown variant `aes-gcn`"),
-            ("aes-gcm = 0x1087\n", "", 17, "mechanisms", "expected a number for aes-gcm"),
+            ("hardware = false", "hardware = 1", 3, "hardware", "expected a boolean"),
+            ("hardware = false", "hardware = false\nspeed = 3", 4, "speed", "unknown field `speed`"),
+            ("sha-1", "md5", 27, "oaep-hash", "unknown variant `md5`"),
+            ("keep-sessions-open", "slow", 9, "quirks", "unknown variant `slow`"),
+            ("modulus-bits = 3072", "modulus-bits = 2048", 28, "modulus-bits", "expected 3072 or 4096"),
+            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 20, "aes-gcm", "expected u64"),
+            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 20, "aes-gcn", "unknown variant `aes-gcn`"),
+            ("aes-gcm = 0x1087\n", "", 16, "mechanisms", "expected a number for aes-gcm"),
             ("name = \"softhsm2\"", "name = \"Soft HSM\"", 2, "name", "expected 1 to 32 of"),
         ];
         for (from, to, line, key, expectation) in cases {

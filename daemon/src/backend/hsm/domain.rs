@@ -15,9 +15,11 @@
 //! | 32 | 12 | nonce |
 //! | 44 | 32 | domain key, AES-256-GCM under the root's `seal` key |
 //! | 76 | 16 | tag |
+//! | 92 | 8 | first 8 bytes of SHA-256 over bytes 0 to 91 |
 //!
 //! Associated data is "claviger/v1/domain-file" ‖ bytes 0 to 31. Any other length,
-//! magic or version is refused.
+//! magic or version is refused. The checksum proves nothing; it tells a damaged file
+//! from a token that lacks the root.
 //!
 //! # Keys
 //! The 32-byte domain key exists in memory only while it is opened. From it, by
@@ -37,7 +39,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::hkdf;
+use aws_lc_rs::{digest, hkdf};
 use claviger_protocol::SecretBytes;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -51,7 +53,9 @@ const FILE: &str = "domain";
 const MAGIC: &[u8; 8] = b"CLAVDOMN";
 const VERSION: u16 = 1;
 const HEADER_LEN: usize = 32;
-const FILE_LEN: usize = 92;
+const SEALED_LEN: usize = 60;
+const SUM_LEN: usize = 8;
+const FILE_LEN: usize = HEADER_LEN + SEALED_LEN + SUM_LEN;
 const AAD: &[u8] = b"claviger/v1/domain-file";
 /// Length of the domain key and of all keys under it, in bytes.
 pub const KEY_LEN: usize = 32;
@@ -173,6 +177,9 @@ pub fn header(state_dir: &Path) -> Result<Option<DomainHeader>, DomainError> {
 /// See [`DomainError`].
 pub fn open_domain(state_dir: &Path, member: &Member) -> Result<Domain, DomainError> {
     let file = read(state_dir)?.ok_or(DomainError::Missing)?;
+    if member.root != Some(file.header.root) {
+        return Err(DomainError::NoRoot(file.header.root));
+    }
     open(&file, |command| member.serve.run_now(&command)).map_err(|error| match error {
         HsmError::NoSuchRoot(_) => DomainError::NoRoot(file.header.root),
         HsmError::AuthenticationFailed => damaged(state_dir, "it was altered, or is another domain's"),
@@ -215,9 +222,16 @@ pub(super) fn create(
     let Answer::Bytes(sealed) = answer else {
         return Err(DomainError::Hsm(HsmError::Fault("sealing gave no bytes".to_owned())));
     };
-    let bytes = [header.encode().as_slice(), sealed.expose()].concat();
+    let mut bytes = [header.encode().as_slice(), sealed.expose()].concat();
+    bytes.extend(checksum(&bytes));
     let path = state_dir.join(FILE);
     files::replace(state_dir, FILE, &bytes).map_err(|error| DomainError::Io { path, error })
+}
+
+fn checksum(bytes: &[u8]) -> [u8; SUM_LEN] {
+    let mut out = [0; SUM_LEN];
+    out.copy_from_slice(&digest::digest(&digest::SHA256, bytes).as_ref()[..SUM_LEN]);
+    out
 }
 
 struct DomainFile {
@@ -277,14 +291,15 @@ fn read(state_dir: &Path) -> Result<Option<DomainFile>, DomainError> {
         }
         Err(error) => return Err(DomainError::Io { path, error }),
     };
-    if bytes.len() != FILE_LEN {
-        return Err(damaged(state_dir, "it is cut short"));
-    }
-    let Some((header, sealed)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+    let parts = bytes.split_first_chunk::<HEADER_LEN>().zip(bytes.split_last_chunk::<SUM_LEN>());
+    let Some(((header, _), (body, sum))) = parts.filter(|_| bytes.len() == FILE_LEN) else {
         return Err(damaged(state_dir, "it is cut short"));
     };
     let header = DomainHeader::decode(header).map_err(|reason| damaged(state_dir, reason))?;
-    Ok(Some(DomainFile { header, sealed: sealed.to_vec() }))
+    if checksum(body) != *sum {
+        return Err(damaged(state_dir, "its checksum is wrong"));
+    }
+    Ok(Some(DomainFile { header, sealed: body[HEADER_LEN..].to_vec() }))
 }
 
 #[cfg(test)]
@@ -307,13 +322,22 @@ mod tests {
     #[test]
     fn other_files_are_refused_with_their_reason() {
         let dir = tempfile::tempdir().unwrap();
-        let good = [header_of(1).encode().as_slice(), &[0; 60]].concat();
+        let mut good = [header_of(1).encode().as_slice(), &[0; 60]].concat();
+        good.extend(checksum(&good));
+        std::fs::write(dir.path().join(FILE), &good).unwrap();
+        assert_eq!(header(dir.path()).unwrap(), Some(header_of(1)));
         let mut cases = vec![
-            (good[..91].to_vec(), "cut short"),
+            (good[..99].to_vec(), "cut short"),
             (good[..0].to_vec(), "cut short"),
             ([good.as_slice(), &[0]].concat(), "too long"),
         ];
-        for (at, reason) in [(0, "not a domain file"), (8, "another version")] {
+        for (at, reason) in [
+            (0, "not a domain file"),
+            (8, "another version"),
+            (10, "checksum"),
+            (91, "checksum"),
+            (99, "checksum"),
+        ] {
             let mut bytes = good.clone();
             bytes[at] ^= 0xff;
             cases.push((bytes, reason));

@@ -10,9 +10,10 @@ use cryptoki::session::Session;
 
 use super::command::HsmError;
 use super::failure::failed;
+use super::scrap::Scrap;
 use super::template;
 
-/// A key pair in the receiving token: session objects, to be destroyed by the caller.
+/// A key pair in the receiving token: session objects in somebody's scrap.
 pub(super) struct Receiver {
     pub(super) public: ObjectHandle,
     pub(super) private: ObjectHandle,
@@ -22,11 +23,17 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn generate(session: &Session, modulus_bits: u64) -> Result<Self, HsmError> {
+    pub(super) fn generate(
+        session: &Session,
+        modulus_bits: u64,
+        scrap: &Scrap<'_>,
+    ) -> Result<Self, HsmError> {
         let (public, private) = template::receiving_pair(modulus_bits);
         let (public, private) = session
             .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
             .map_err(|e| failed(&e))?;
+        scrap.keep(Ok(public))?;
+        scrap.keep(Ok(private))?;
         let wanted = [AttributeType::Modulus, AttributeType::PublicExponent];
         let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
         for attribute in session.get_attributes(public, &wanted).map_err(|e| failed(&e))? {

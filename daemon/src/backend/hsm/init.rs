@@ -62,6 +62,10 @@ pub fn init(
 
     let domain = edge.entropy.uuid().map_err(|_| RootError::NoEntropy)?;
     let root = RootId { domain, generation: 1 };
+    let former = state_dir.join(RecoveryFile::name(root));
+    if former.exists() {
+        return Err(RootError::Exists(former));
+    }
     let intent = Intent { purpose: Purpose::Init, root };
     intent.write(state_dir).map_err(io_error(state_dir))?;
     tell(progress, Step::Intent)?;
@@ -98,7 +102,10 @@ fn undo_former(state_dir: &Path, opened: &Opened) -> Result<(), RootError> {
     for token in opened.tokens() {
         intent.undo(&token.owner)?;
     }
-    files::remove(state_dir, &RecoveryFile::name(intent.root)).map_err(io_error(state_dir))?;
+    // A restore reads its recovery file; only an init has written one.
+    if intent.purpose == Purpose::Init {
+        files::remove(state_dir, &RecoveryFile::name(intent.root)).map_err(io_error(state_dir))?;
+    }
     Intent::remove(state_dir).map_err(io_error(state_dir))
 }
 
@@ -137,9 +144,8 @@ fn hand_over(
 ) -> Result<(), RootError> {
     let hash = member.profile.handover.oaep_hash;
     let there = Scrap::new(&token.owner);
-    let receiver = Receiver::generate(&token.owner, u64::from(member.profile.handover.modulus_bits))?;
-    there.keep(Ok(receiver.public))?;
-    there.keep(Ok(receiver.private))?;
+    let bits = u64::from(member.profile.handover.modulus_bits);
+    let receiver = Receiver::generate(&token.owner, bits, &there)?;
     for (role, key) in keys {
         let blob = wrap_to(source, member, *key, &receiver.modulus, &receiver.exponent)?;
         making::settle(&token.owner, &member.profile, hash, receiver.private, &blob, root, *role)?;

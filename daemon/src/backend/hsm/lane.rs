@@ -27,7 +27,7 @@ struct Parcel {
 
 impl Parcel {
     fn open(mut self) -> Outcome {
-        self.outcome.take().unwrap_or(Ok(Answer::Done))
+        self.outcome.take().unwrap_or_else(|| Err(HsmError::Fault("an answer was taken twice".to_owned())))
     }
 }
 

@@ -33,6 +33,13 @@ pub(super) struct LoggedIn {
     slot: Slot,
 }
 
+/// What keeps a member's tokens logged in, until it is dropped.
+pub(super) struct Owners {
+    // Before the library, so that sessions close first.
+    _sessions: Vec<Session>,
+    _library: Arc<Library>,
+}
+
 impl Opened {
     /// The token that serves requests.
     pub(super) fn serve(&self) -> &LoggedIn {
@@ -60,9 +67,10 @@ impl Opened {
         opened.map_err(|e| OpenError::from_hsm(failed(&e)))
     }
 
-    /// Gives up everything but the sessions that keep the tokens logged in.
-    pub(super) fn into_owners(self) -> Vec<Session> {
-        self.tokens.into_iter().map(|token| token.owner).collect()
+    /// Gives up everything but what keeps the tokens logged in.
+    pub(super) fn into_owners(self) -> Owners {
+        let sessions = self.tokens.into_iter().map(|token| token.owner).collect();
+        Owners { _sessions: sessions, _library: self.library }
     }
 }
 

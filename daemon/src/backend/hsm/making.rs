@@ -27,8 +27,9 @@ use claviger_protocol::KeySpec;
 /// it again removes what is left and starts over.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// There is a domain already; a second root would make its keys unreadable.
-    #[error("{}: there is a domain already", .0.display())]
+    /// There is a domain already, or a recovery file of one: a second root would make
+    /// its keys unreadable, or overwrite the way back to them.
+    #[error("{}: there is, or was, a domain already", .0.display())]
     Exists(PathBuf),
     /// The token holds the root already: nothing to restore.
     #[error("the token holds the root already")]
@@ -138,7 +139,7 @@ pub(super) fn station(
     let session = opened.session(token)?;
     let roots = Roots::find(&session, &root)?;
     let library = Arc::clone(&opened.library);
-    Ok(Pkcs11Token::new(session, library, profile.derivation, roots, 0, 0)?)
+    Ok(Pkcs11Token::new(session, library, profile, roots, 0, 0)?)
 }
 
 /// Whether every slot holds the same root: each opens what the first has sealed and

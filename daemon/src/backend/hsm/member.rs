@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex};
 
 use claviger_hsm_profiles::{Derivation, Profile};
-use cryptoki::session::Session;
 
 use super::command::{HsmError, Template, Token};
 use super::lane::Lane;
-use super::login::{self, Opened};
+use super::login::{self, Opened, Owners};
 use super::pkcs11::Pkcs11Token;
 use super::probe::ProbeReport;
 use super::roots::{RootId, Roots};
@@ -86,8 +85,10 @@ pub struct Member {
     pub make: Arc<Lane>,
     /// What the token can do, as tested when it was opened.
     pub report: ProbeReport,
-    /// Sessions that keep the tokens logged in.
-    _owners: Mutex<Vec<Session>>,
+    /// The root that both lanes use; `None` where the token doesn't hold it.
+    pub root: Option<RootId>,
+    /// What keeps the tokens logged in.
+    _owners: Option<Mutex<Owners>>,
 }
 
 impl Member {
@@ -109,7 +110,8 @@ impl Member {
             serve,
             make,
             report: ProbeReport::simulated(),
-            _owners: Mutex::default(),
+            root: None,
+            _owners: None,
         }
     }
 }
@@ -131,8 +133,8 @@ pub fn open(
 ) -> Result<Member, OpenError> {
     let opened = login::open(config)?;
     let report = selftest::run(&opened, &config.profile);
-    let serve = lane(&opened, &config.profile, root, epoch, Kind::Serve, workers, limits)?;
-    let make = lane(&opened, &config.profile, root, epoch, Kind::Make, workers, limits)?;
+    let start = |kind| lane(&opened, &config.profile, root, epoch, kind, workers, limits);
+    let ((serve, serves), (make, makes)) = (start(Kind::Serve)?, start(Kind::Make)?);
     Ok(Member {
         name: config.name.clone(),
         profile: config.profile.name.clone(),
@@ -142,7 +144,8 @@ pub fn open(
         serve,
         make,
         report,
-        _owners: Mutex::new(opened.into_owners()),
+        root: root.filter(|_| serves && makes).copied(),
+        _owners: Some(Mutex::new(opened.into_owners())),
     })
 }
 
@@ -160,6 +163,7 @@ enum Kind {
     Make,
 }
 
+/// A lane, and whether its token holds the root.
 fn lane(
     opened: &Opened,
     profile: &Profile,
@@ -168,7 +172,7 @@ fn lane(
     kind: Kind,
     workers: &Workers,
     limits: &Limits,
-) -> Result<Arc<Lane>, OpenError> {
+) -> Result<(Arc<Lane>, bool), OpenError> {
     let (token, number, name) = match kind {
         Kind::Serve => (opened.serve(), 0, "hsm-serve"),
         Kind::Make => (opened.make(), 1, "hsm-make"),
@@ -178,15 +182,14 @@ fn lane(
         Some(root) => Roots::find(&session, root).map_err(root_error)?,
         None => Roots::default(),
     };
+    let rooted = roots.current().is_ok();
     let library = Arc::clone(&opened.library);
-    let token: Box<dyn Token> = Box::new(
-        Pkcs11Token::new(session, library, profile.derivation, roots, epoch, number)
-            .map_err(OpenError::from_hsm)?,
-    );
+    let token = Pkcs11Token::new(session, library, profile, roots, epoch, number);
+    let token: Box<dyn Token> = Box::new(token.map_err(OpenError::from_hsm)?);
     let worker = workers
         .start(name, limits.lane_queue)
         .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
-    Ok(Lane::new(token, worker))
+    Ok((Lane::new(token, worker), rooted))
 }
 
 fn root_error(error: HsmError) -> OpenError {

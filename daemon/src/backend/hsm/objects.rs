@@ -32,13 +32,11 @@ impl Objects {
 
     /// The number of a new object; `None` where 2^32 are alive.
     pub(super) fn insert(&mut self, handle: ObjectHandle) -> Option<u64> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(self.places.len()).ok()?;
-                self.places.push(Place { uses: 0, handle: None });
-                index
-            }
+        let index = if let Some(index) = self.free.pop() {
+            index
+        } else {
+            self.places.push(Place { uses: 0, handle: None });
+            u32::try_from(self.places.len() - 1).ok()?
         };
         let place = self.places.get_mut(index as usize)?;
         place.handle = Some(handle);
@@ -61,12 +59,6 @@ impl Objects {
             self.free.push(u32::try_from(index).ok()?);
         }
         Some(handle)
-    }
-
-    /// How many are alive.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.places.iter().filter(|place| place.handle.is_some()).count()
     }
 
     fn index(&self, wanted: u64) -> Option<usize> {

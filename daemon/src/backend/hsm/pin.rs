@@ -13,7 +13,7 @@ use crate::config::PinSource;
 use crate::edge::Entropy;
 
 /// Longest PIN that is read, in bytes.
-const MAX_PIN: u64 = 1024;
+const MAX_PIN: usize = 1024;
 /// Permission bits of group and others.
 const FOREIGN: u32 = 0o077;
 
@@ -80,15 +80,15 @@ fn from_command(words: &[String]) -> Result<Zeroizing<String>, String> {
 
 fn limited(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     // As large as it can get, so that it never moves and leaves a copy behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(MAX_PIN as usize + 2));
-    source.take(MAX_PIN + 1).read_to_end(&mut out)?;
+    let mut out = Zeroizing::new(Vec::with_capacity(MAX_PIN + 2));
+    source.take(MAX_PIN as u64 + 1).read_to_end(&mut out)?;
     Ok(out)
 }
 
 fn first_line(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() as u64 > MAX_PIN {
+    if line.len() > MAX_PIN {
         return Err(format!("the PIN is longer than {MAX_PIN} bytes"));
     }
     let text = std::str::from_utf8(line).map_err(|_| "the PIN is not UTF-8")?;

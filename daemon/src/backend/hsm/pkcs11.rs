@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_profiles::Derivation;
+use claviger_hsm_profiles::{Derivation, Profile, Wrap};
 use claviger_protocol::{KeySpec, SecretBytes};
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
@@ -36,6 +36,7 @@ pub(super) struct Pkcs11Token {
     _library: Arc<Library>,
     epoch: u64,
     derivation: Derivation,
+    format: WrapFormat,
     roots: Roots,
     objects: Objects,
     canary: Option<Vec<u8>>,
@@ -49,13 +50,24 @@ impl Pkcs11Token {
     pub(super) fn new(
         session: Session,
         library: Arc<Library>,
-        derivation: Derivation,
+        profile: &Profile,
         roots: Roots,
         epoch: u64,
         lane: u8,
     ) -> Result<Self, HsmError> {
-        let objects = Objects::new(lane);
-        let mut token = Self { session, _library: library, epoch, derivation, roots, objects, canary: None };
+        let format = match profile.wrap {
+            Wrap::AesKw => WrapFormat::AesKw,
+        };
+        let mut token = Self {
+            session,
+            _library: library,
+            epoch,
+            derivation: profile.derivation,
+            format,
+            roots,
+            objects: Objects::new(lane),
+            canary: None,
+        };
         if token.roots.current().is_ok() {
             token.canary = Some(token.root_seal(CANARY_AAD, CANARY)?);
         }
@@ -88,7 +100,6 @@ impl Pkcs11Token {
     /// token's own word could mean either.
     fn judge(&self, error: &Error, doing: Doing, bad_data: HsmError) -> HsmError {
         match classify(error, doing) {
-            Verdict::Known(HsmError::ObjectGone) => HsmError::ObjectGone,
             Verdict::Known(error) => error,
             Verdict::Ambiguous(text) => match self.sings() {
                 Ok(()) => bad_data,
@@ -124,7 +135,7 @@ impl Pkcs11Token {
         // is not used.
         self.session.destroy_object(key).map_err(|e| failed(&e))?;
         let (blob, check_value) = made?;
-        let wrapped = Wrapped { format: WrapFormat::AesKw, generation, blob };
+        let wrapped = Wrapped { format: self.format, generation, blob };
         Ok(Answer::Generated { wrapped, check_value })
     }
 
@@ -135,7 +146,7 @@ impl Pkcs11Token {
         template: Template,
     ) -> Result<(Vec<u8>, CheckValue), HsmError> {
         let check_value = check_value::compute(&self.session, key, template)?;
-        let blob = self.session.wrap_key(&Mechanism::AesKeyWrap, root, key).map_err(|e| failed(&e))?;
+        let blob = self.session.wrap_key(&wrapping(self.format), root, key).map_err(|e| failed(&e))?;
         if blob.len() != WRAPPED_LEN {
             return Err(HsmError::Fault(format!("the token wrapped a key into {} bytes", blob.len())));
         }
@@ -150,14 +161,13 @@ impl Pkcs11Token {
     ) -> Result<Answer, HsmError> {
         self.check_template(template)?;
         let root = self.roots.generation(wrapped.generation)?;
-        let WrapFormat::AesKw = wrapped.format;
         if wrapped.blob.len() != WRAPPED_LEN {
             return Err(HsmError::CheckValueMismatch);
         }
         let attributes = template::session_key(Usage::of(template));
         let key = self
             .session
-            .unwrap_key(&Mechanism::AesKeyWrap, root.wrap, &wrapped.blob, &attributes)
+            .unwrap_key(&wrapping(wrapped.format), root.wrap, &wrapped.blob, &attributes)
             .map_err(|e| self.judge(&e, Doing::Unwrapping, HsmError::CheckValueMismatch))?;
         match check_value::compute(&self.session, key, template) {
             Ok(found) if found == expected => self.keep(key),
@@ -260,6 +270,13 @@ impl Pkcs11Token {
             Err(Verdict::Known(error)) => Err(error),
             Err(Verdict::Ambiguous(text)) => Err(HsmError::Unavailable(text)),
         }
+    }
+}
+
+/// The mechanism of a wrap format.
+fn wrapping(format: WrapFormat) -> Mechanism<'static> {
+    match format {
+        WrapFormat::AesKw => Mechanism::AesKeyWrap,
     }
 }
 

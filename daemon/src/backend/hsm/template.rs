@@ -3,16 +3,18 @@
 //! those that are wanted and those that are forbidden, and leaves nothing to a
 //! token's defaults.
 
-use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::types::Ulong;
 
 use super::command::Template;
 
-/// Length of every AES key here, in bytes.
-pub(super) const AES_LEN: u64 = 32;
+/// Length of every AES key here, where the call decides it.
+pub(super) fn aes_length() -> Attribute {
+    Attribute::ValueLen(Ulong::new(32))
+}
 
 /// Usages of a secret key; all the others are forbidden to it.
+#[expect(clippy::struct_excessive_bools, reason = "each is an attribute of its own in PKCS#11")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) encrypt: bool,
@@ -69,18 +71,14 @@ pub(super) fn session_key(usage: Usage) -> Vec<Attribute> {
 /// As [`session_key`], where the call decides the length.
 pub(super) fn derived_key(usage: Usage) -> Vec<Attribute> {
     let mut out = session_key(usage);
-    out.push(Attribute::ValueLen(Ulong::new(AES_LEN)));
+    out.push(aes_length());
     out
 }
 
 /// A new key that is there to be wrapped once and destroyed.
 pub(super) fn passing_key(usage: Usage) -> Vec<Attribute> {
     let mut out = aes(usage);
-    out.extend([
-        Attribute::Token(false),
-        Attribute::Extractable(true),
-        Attribute::ValueLen(Ulong::new(AES_LEN)),
-    ]);
+    out.extend([Attribute::Token(false), Attribute::Extractable(true), aes_length()]);
     out
 }
 
@@ -151,18 +149,4 @@ pub(super) fn wrapping_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<Attrib
         Attribute::Encrypt(false),
         Attribute::Verify(false),
     ]
-}
-
-/// Numbers of the mechanisms that this version can call, to check a profile's against.
-pub(super) fn callable(number: u64) -> bool {
-    const KNOWN: [MechanismType; 7] = [
-        MechanismType::AES_KEY_GEN,
-        MechanismType::AES_KEY_WRAP,
-        MechanismType::AES_CBC_ENCRYPT_DATA,
-        MechanismType::AES_GCM,
-        MechanismType::AES_CMAC,
-        MechanismType::RSA_PKCS_KEY_PAIR_GEN,
-        MechanismType::RSA_PKCS_OAEP,
-    ];
-    KNOWN.iter().any(|known| **known == number)
 }

@@ -1,6 +1,10 @@
 //! Tests that look into the token itself. Each runs on the embedded token and on
-//! SoftHSM2, in a process of its own (as `cargo nextest` runs them): a process has
-//! one embedded token, and SoftHSM2 reads its configuration once.
+//! SoftHSM2, in a process of its own.
 
+mod attacks;
 mod commands;
+mod crash;
+mod opening;
+mod recovery;
 mod support;
+mod vectors;

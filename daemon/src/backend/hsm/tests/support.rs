@@ -1,17 +1,21 @@
 //! Tokens for tests: new, empty, in a directory that goes with the test.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use claviger_hsm_profiles::Profile;
 
+use crate::backend::hsm::domain::{self, Domain, DomainError};
 use crate::backend::hsm::member::{self, Member, OpenError};
-use crate::backend::hsm::{RootId, make_embedded};
-use crate::config::{Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
-use crate::edge::{Entropy, Workers};
+use crate::backend::hsm::{self, RootId, make_embedded};
+use crate::config::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
+use crate::edge::{Edge, Entropy, Workers};
 
 pub(super) const PIN: &str = "87654321";
 pub(super) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// OpenSC's module that writes down every call on its way to another module.
+pub(super) const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so";
 
 /// Where the inner run of a test finds its directory.
 const DIR: &str = "CLAVIGER_TEST_DIR";
@@ -29,10 +33,12 @@ pub(super) fn isolated(name: &str, test: impl FnOnce()) {
         .args(["--exact", name, "--nocapture"])
         .env(DIR, dir.path())
         .env("SOFTHSM2_CONF", dir.path().join("softhsm2.conf"))
+        .env("PKCS11SPY", MODULE)
+        .env("PKCS11SPY_OUTPUT", dir.path().join("spy.log"))
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success() && text.contains("1 passed"), "{name}: {}\n{text}", done.status);
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && said.contains("1 passed"), "{name}: {}\n{said}", done.status);
 }
 
 /// Each function becomes two tests: on the embedded token, and on SoftHSM2.
@@ -85,6 +91,48 @@ impl Bench {
     pub(super) fn open(&self, root: Option<&RootId>, epoch: u64) -> Result<Member, OpenError> {
         member::open(&self.config, root, &Workers::threads(), &Limits::default(), epoch)
     }
+
+    /// The daemon's configuration with this one member.
+    pub(super) fn daemon(&self) -> Config {
+        let socket = self.path().join("admin.sock");
+        Config {
+            state_dir: self.path().join("state"),
+            dev: true,
+            allow_software_tokens: true,
+            admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
+            endpoints: Vec::new(),
+            hsm: vec![self.config.clone()],
+            limits: Limits::default(),
+        }
+    }
+
+    /// Makes a domain and gives its root.
+    pub(super) fn init(&self, recipients: &[PathBuf]) -> RootId {
+        let go = &mut |_| ControlFlow::Continue(());
+        let made = hsm::init(&self.daemon(), recipients, &Edge::system(), go).unwrap();
+        RootId { domain: made.domain, generation: made.root_generation }
+    }
+
+    /// Makes a domain and opens the member for it.
+    pub(super) fn ready(&self) -> (RootId, Member) {
+        let root = self.init(&[]);
+        (root, self.open(Some(&root), 1).unwrap())
+    }
+
+    pub(super) fn domain(&self, member: &Member) -> Result<Domain, DomainError> {
+        domain::open_domain(&self.daemon().state_dir, member)
+    }
+
+    /// Throws the token away and puts a new, empty one in its place. Nothing may have
+    /// the old one open.
+    pub(super) fn wipe(&mut self) {
+        let (token, gone) = match self.config.source {
+            TokenSource::Embedded { .. } => (Token::Embedded, self.path().join("token")),
+            TokenSource::Module { .. } => (Token::SoftHsm, self.path().join("tokens")),
+        };
+        std::fs::remove_dir_all(gone).unwrap();
+        *self = Self::new(token);
+    }
 }
 
 fn embedded(dir: &Path) -> MemberConfig {
@@ -124,6 +172,12 @@ fn softhsm(dir: &Path) -> MemberConfig {
         },
         pin: PinSource::File(pin),
     }
+}
+
+/// What [`SPY`] has written so far.
+pub(super) fn spy_log() -> String {
+    let dir = std::env::var_os(DIR).map(PathBuf::from).unwrap();
+    std::fs::read_to_string(dir.join("spy.log")).expect("OpenSC's spy wrote nothing: apt-get install opensc")
 }
 
 pub(super) fn init_softhsm(conf: &Path, label: &str) {
