@@ -149,7 +149,7 @@ fn garbage_is_refused_or_ends_its_connection_and_harms_nobody() {
 
 #[test]
 fn slow_frames_are_not_waited_for() {
-    let site = Site::with_limits(Token::Embedded, "handshake_timeout = \"300ms\"\nidle_timeout = \"1s\"");
+    let site = Site::with_limits(Token::Embedded, "handshake_timeout = \"1s\"\nidle_timeout = \"3s\"");
     let daemon = site.start();
     let mut silent = Wire::connect(&site.admin_socket());
     let mut trickling = Wire::connect(&site.admin_socket());

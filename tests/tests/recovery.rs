@@ -145,3 +145,31 @@ fn weak_and_broken_recovery_keys_are_refused_before_anything_is_made() {
         Arc::new(site).start().terminate();
     }
 }
+
+#[test]
+fn blobs_open_outside_by_the_documented_formats_and_the_recovery_key_alone() {
+    for token in each_token() {
+        let mut site = Site::bare(token);
+        site.make_token();
+        site.write_config();
+        let (private, public) = key_pair(site.dir(), "offline", 3072);
+        site.init_domain(&["--recovery", text(&public)]);
+        let site = Arc::new(site);
+        let daemon = site.start();
+        let mut wire = daemon.admin();
+        let mut sealed = Vec::new();
+        for (level, plaintext) in LEVELS.into_iter().zip(["in the HSM", "in software"]) {
+            // Others beside it: the oracle has to find the right one.
+            let keys: Vec<_> = (0..3).map(|_| wire.create(level)).collect();
+            sealed.push((wire.encrypt(keys[1], plaintext.as_bytes()), plaintext));
+        }
+        daemon.terminate();
+        let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/open_domain.py");
+        let mut command = Command::new("python3");
+        command.arg("-B").arg(oracle).arg(site.state_dir()).arg(&private);
+        let opened = tool(command.args(sealed.iter().map(|(blob, _)| hex::encode(blob))));
+        let opened: Vec<String> = String::from_utf8(opened).unwrap().lines().map(str::to_owned).collect();
+        let wanted: Vec<String> = sealed.iter().map(|(_, plaintext)| hex::encode(plaintext)).collect();
+        assert_eq!(opened, wanted);
+    }
+}

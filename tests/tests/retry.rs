@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use claviger_protocol::body::{CreateKeyReply, CreateKeyRequest};
-use claviger_protocol::{Alias, Code, Description, Protection};
+use claviger_protocol::{Alias, Code, Description, Header, Opcode, Protection, Request};
 use claviger_tests::keys::{LEVELS, new_key};
-use claviger_tests::wire::request_frame;
+use claviger_tests::wire::{header, request_frame};
 use claviger_tests::{Site, each_token, eventually, on_both_tokens};
 
 #[test]
@@ -97,4 +97,27 @@ fn a_client_token_is_remembered_over_kill_9() {
         assert_eq!(daemon.admin().call(other).unwrap_err().code, Code::ClientTokenReused);
         daemon.terminate();
     }
+}
+
+#[test]
+fn a_call_past_its_deadline_is_answered_and_can_be_repeated() {
+    on_both_tokens(|daemon| {
+        let mut wire = daemon.admin();
+        for round in 1..=20 {
+            let request = new_key(Protection::Hsm);
+            let body = Request::from(request.clone()).encode().unwrap();
+            let id = wire.fresh_id();
+            // One millisecond: less than a key and two commits usually take.
+            let header = header(Opcode::CreateKey.number(), id, body.len());
+            wire.send_frame(&Header { deadline_ms: 1, ..header }, &body);
+            let answer = wire.wait(id);
+            match answer.code() {
+                Code::Ok | Code::DeadlineExceeded => {}
+                other => panic!("{other:?}: {}", answer.refusal().message),
+            }
+            let made = wire.call(request.clone()).unwrap();
+            assert_eq!(wire.call(request).unwrap(), made);
+            assert_eq!(wire.list_all().len(), round);
+        }
+    });
 }

@@ -151,3 +151,27 @@ fn a_second_daemon_on_the_same_state_directory_is_refused() {
         daemon.terminate();
     }
 }
+
+#[test]
+fn a_store_of_another_domain_is_never_used() {
+    for token in each_token() {
+        let sites = [Site::new(token), Site::new(token)];
+        for site in &sites {
+            let daemon = site.start();
+            daemon.admin().create(Protection::Software);
+            daemon.terminate();
+        }
+        let store = |site: &Site, name: &str| site.state_dir().join(name);
+        std::fs::rename(store(&sites[0], "store"), store(&sites[0], "own")).unwrap();
+        std::fs::rename(store(&sites[1], "store"), store(&sites[0], "store")).unwrap();
+        let (code, said) = failed(&mut sites[0].daemon_command());
+        assert_eq!(code, 1);
+        assert!(said.contains("store"), "{said}");
+        // Its own still opens: nothing was written to anything.
+        std::fs::rename(store(&sites[0], "store"), store(&sites[0], "foreign")).unwrap();
+        std::fs::rename(store(&sites[0], "own"), store(&sites[0], "store")).unwrap();
+        let daemon = sites[0].start();
+        assert_eq!(daemon.admin().list_all().len(), 1);
+        daemon.terminate();
+    }
+}

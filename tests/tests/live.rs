@@ -1,0 +1,88 @@
+//! Others than our own raw connection against a live daemon: the independent reader
+//! of the specification, an independent opener of blobs, and the Rust client.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+use std::process::Command;
+
+use claviger_client::blocking::Client;
+use claviger_client::{Batch, Error, Options, client_token};
+use claviger_protocol::{Code, EncryptionContext, KeyRef, Protection};
+use claviger_tests::keys::{LEVELS, encryption, new_key};
+use claviger_tests::programs::{text, tool};
+use claviger_tests::{Site, each_token, on_both_tokens};
+use serde_json::Value;
+
+/// `tests/decoder/decoder.py ARGS`.
+fn decoder(args: &[&str]) -> Vec<u8> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("decoder/decoder.py");
+    tool(Command::new("python3").arg("-B").arg(script).args(args))
+}
+
+#[test]
+fn the_independent_decoder_speaks_with_the_daemon() {
+    on_both_tokens(|daemon| {
+        for (socket, endpoint) in
+            [(daemon.site().admin_socket(), "admin"), (daemon.site().app_socket(), "app")]
+        {
+            let said: Value = serde_json::from_slice(&decoder(&["ping", text(&socket)])).unwrap();
+            assert_eq!(said["hello"]["endpoint"], endpoint);
+            assert_eq!(said["hello"]["max_plaintext"], 6144);
+            assert_eq!(said["ping"]["version"], env!("CARGO_PKG_VERSION"));
+        }
+    });
+}
+
+#[test]
+fn the_rust_client_pipelines_batches_and_comes_back_after_kill_9() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let daemon = site.start();
+        let client = Client::connect(site.admin_socket(), Options::default()).unwrap();
+        let keys: Vec<KeyRef> = LEVELS
+            .iter()
+            .map(|level| KeyRef::Id(client.create_key(new_key(*level)).unwrap().key_id))
+            .collect();
+        // Many threads on one connection, each with its own answers.
+        let threads: Vec<_> = (0..8_usize)
+            .map(|n| {
+                let (client, key) = (client.clone(), keys[n % keys.len()].clone());
+                std::thread::spawn(move || {
+                    for round in 0..20_usize {
+                        let text = format!("{n}/{round}").into_bytes();
+                        let none = EncryptionContext::default;
+                        let sealed = client.encrypt(key.clone(), text.clone().into(), none()).unwrap();
+                        let opened = client.decrypt(None, sealed.ciphertext_blob.0, none()).unwrap();
+                        assert_eq!(opened.plaintext.expose(), text);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let mut batch = Batch::new();
+        let items: Vec<_> =
+            (0..2000).map(|n: usize| batch.push(encryption(keys[n % 2].clone(), b"batched"))).collect();
+        let mut results = client.batch(batch);
+        let blobs: Vec<Vec<u8>> =
+            items.into_iter().map(|item| results.take(item).unwrap().ciphertext_blob.0).collect();
+
+        let request = new_key(Protection::Hsm);
+        let made = client.create_key(request.clone()).unwrap();
+        daemon.kill9();
+        let gone = client.ping(vec![]).unwrap_err();
+        assert!(gone.retryable(), "{gone}");
+        let daemon = site.start();
+        for blob in [&blobs[0], &blobs[1999]] {
+            let opened = client.decrypt(None, blob.clone(), EncryptionContext::default()).unwrap();
+            assert_eq!(opened.plaintext.expose(), b"batched");
+        }
+        assert_eq!(client.create_key(request).unwrap(), made, "the same client token, the same key");
+        assert_ne!(client_token(), client_token());
+        let missing = client.describe_key(KeyRef::Alias("alias/none".into())).unwrap_err();
+        assert!(matches!(missing, Error::Refused { code: Code::NotFound, .. }), "{missing}");
+        daemon.terminate();
+    }
+}
