@@ -45,7 +45,7 @@ struct Run {
     #[arg(long, requires = "state_dir")]
     dev: bool,
     /// Where `--dev` keeps everything; made with mode 0700 if it isn't there.
-    #[arg(long, value_name = "DIR", requires = "dev")]
+    #[arg(long, value_name = "DIR", requires = "dev", conflicts_with = "config")]
     state_dir: Option<PathBuf>,
 }
 

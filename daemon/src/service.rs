@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, BatchReply};
-use claviger_protocol::ops::AuditSync;
+use claviger_protocol::ops::{Access, AuditSync};
 use claviger_protocol::{Code, Header, Opcode, Reply, Request, SecretBytes};
 
 use crate::admission::Admission;
-use crate::audit::{AuditLog, Closed, Event, Trail};
+use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
 use crate::backend::hsm::pool::Pool;
 use crate::config::Limits;
 use crate::edge::Edge;
@@ -73,10 +73,10 @@ pub struct Service {
     pub log: Arc<AuditLog>,
     /// How the pool's members are.
     pub pool: Pool,
+    /// What is still to be done about committed events.
+    pub outbox: Outbox,
     admission: Admission,
     keyring: OnceLock<Arc<Keyring>>,
-    /// Outbox entries whose events are in the log, to be removed from the store.
-    outbox_done: std::sync::Mutex<Vec<uuid::Uuid>>,
     stopping: AtomicBool,
 }
 
@@ -90,9 +90,9 @@ impl Service {
             limits,
             log,
             pool,
+            outbox: Outbox::default(),
             admission: Admission::new(places),
             keyring: OnceLock::new(),
-            outbox_done: std::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -105,7 +105,10 @@ impl Service {
     /// The keyring, once the domain is unlocked.
     pub fn keyring(&self) -> Result<&Arc<Keyring>, Failure> {
         self.keyring.get().ok_or_else(|| {
-            Failure::new(Code::HsmUnavailable, "no HSM can open the domain key yet; see `claviger status`")
+            Failure::new(
+                Code::HsmUnavailable,
+                "the domain is locked: no HSM has opened its key yet; try again, and see `claviger status`",
+            )
         })
     }
 
@@ -152,7 +155,11 @@ impl Service {
             Ok(trail) => trail,
             Err(failure) => return (Err(failure), Closed::default()),
         };
+        let writes = request.opcode().row().access == Access::Write;
         let steps = async {
+            if writes && !self.log.ready(|| self.resumed()) {
+                return Err(Failure::new(Code::AuditUnavailable, UNRECORDABLE));
+            }
             let resolved = resolve(self.keyring(), caller, request, &mut trail).await?;
             let permit = policy::authorise(resolved)?;
             let admitted = self.admission.enter(permit)?;
@@ -160,7 +167,19 @@ impl Service {
         };
         let result = self.within(deadline, steps).await;
         let code = result.as_ref().err().map_or(Code::Ok, |failure| failure.code);
+        if code == Code::HsmUnavailable {
+            self.note_hsm_trouble();
+        }
         (result, trail.close(code))
+    }
+
+    /// A serving daemon whose HSM fails says so in status and, once, in the log.
+    fn note_hsm_trouble(&self) {
+        if let Some(keyring) = self.keyring.get()
+            && self.pool.failed_a_call(&keyring.member().name, self.edge.clock.now())
+        {
+            tracing::error!(hsm = %keyring.member().name, "the HSM failed a call; if it was away, restart the daemon to open it again");
+        }
     }
 
     /// Every item goes the whole way by itself; a result that doesn't fit in the
@@ -219,31 +238,29 @@ impl Service {
         let mut answers = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let (its_events, its_outbox) = outcome.events.take();
+            answers.push((outcome.header, outcome.result, !its_outbox.is_empty()));
             events.extend(its_events);
             outbox.extend(its_outbox);
-            answers.push((outcome.header, outcome.result));
         }
         match self.log.record(&events) {
             Ok(recorded) => {
-                self.outbox_done
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .append(&mut outbox);
-                for (header, result) in answers {
+                self.outbox.recorded(outbox);
+                for (header, result, _) in answers {
                     write_reply(&recorded, &header, result, out);
                 }
             }
             Err(_) => {
-                for (header, _) in answers {
-                    write_refusal(&header, &Code::AuditUnavailable.into(), out);
+                self.outbox.owe(outbox);
+                for (header, _, changed) in answers {
+                    let failure = if changed {
+                        Failure::new(Code::AuditUnavailable, MADE_UNRECORDED)
+                    } else {
+                        Code::AuditUnavailable.into()
+                    };
+                    write_refusal(&header, &failure, out);
                 }
             }
         }
-    }
-
-    /// Takes the outbox entries that may be removed from the store.
-    pub fn take_outbox_done(&self) -> Vec<uuid::Uuid> {
-        std::mem::take(&mut self.outbox_done.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     fn encode(&self, reply: &Reply) -> Result<SecretBytes, Failure> {
@@ -259,6 +276,12 @@ impl Service {
         let event_id = self.edge.entropy.uuid()?;
         let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, Some(row));
         Ok(Trail::new(event, self.edge.clock.clone(), Arc::clone(&self.log)))
+    }
+
+    /// The event that finds out whether the audit log can be written again.
+    fn resumed(&self) -> Option<Event> {
+        let event_id = self.edge.entropy.uuid().ok()?;
+        Some(Event::internal(event_id, self.edge.clock.now(), "auditResumed"))
     }
 
     /// The event of a request that could not be read.
@@ -312,6 +335,12 @@ fn decode(header: &Header, body: &[u8]) -> Result<Request, Failure> {
 
 /// Deadlines that are asked for are cut to this.
 const LONGEST_DEADLINE: Duration = Duration::from_mins(1);
+/// Why a change isn't begun while the audit log fails.
+const UNRECORDABLE: &str =
+    "the audit log can't be written, so nothing was changed; free space in the state directory";
+/// What a change is answered with whose event the log could not take.
+const MADE_UNRECORDED: &str =
+    "the change was made and is kept; its audit event is written as soon as the log can be";
 /// How long a batch or a connection runs before it lets others run.
 pub const TIME_SLICE: Duration = Duration::from_micros(200);
 /// Lets the executor run others first.

@@ -27,6 +27,8 @@ pub struct Recorded(());
 pub struct AuditLog {
     sink: Mutex<Sink>,
     dirty: AtomicBool,
+    /// The last write failed.
+    failing: AtomicBool,
     written: Notify,
     syncer: Worker,
 }
@@ -56,7 +58,13 @@ impl AuditLog {
     }
 
     fn new(sink: Sink, syncer: Worker) -> Self {
-        Self { sink: Mutex::new(sink), dirty: AtomicBool::new(false), written: Notify::new(), syncer }
+        Self {
+            sink: Mutex::new(sink),
+            dirty: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            written: Notify::new(),
+            syncer,
+        }
     }
 
     /// A log that a simulation reads back with [`AuditLog::lines`].
@@ -82,7 +90,10 @@ impl AuditLog {
             Sink::Memory(log) => log.extend_from_slice(&text),
             Sink::File { file, len } => {
                 if let Err(error) = file.write_all(&text) {
-                    tracing::error!(%error, "the audit log can't be written: calls are refused until it can");
+                    // Once, however many calls it costs.
+                    if !self.failing.swap(true, Ordering::AcqRel) {
+                        tracing::error!(%error, "the audit log (audit.jsonl in the state directory) can't be written: calls are refused until it can");
+                    }
                     // Half a batch must not stay: its calls will be refused.
                     let _ = file.set_len(*len);
                     return Err(AuditFailed);
@@ -90,10 +101,19 @@ impl AuditLog {
                 *len += text.len() as u64;
             }
         }
+        if self.failing.swap(false, Ordering::AcqRel) {
+            tracing::info!("the audit log can be written again");
+        }
         if !self.dirty.swap(true, Ordering::AcqRel) {
             self.written.notify_one();
         }
         Ok(Recorded(()))
+    }
+
+    /// Whether the next event is likely to be taken. While the log fails, `probe` is
+    /// written to find out: a change must not be made that could not be recorded.
+    pub fn ready(&self, probe: impl FnOnce() -> Option<Event>) -> bool {
+        !self.failing.load(Ordering::Acquire) || probe().is_some_and(|event| self.record(&[event]).is_ok())
     }
 
     /// Waits until there are events that no [`AuditLog::sync`] has seen.
@@ -252,6 +272,7 @@ mod tests {
         let log = AuditLog::new(Sink::File { file: read_only, len: 0 }, syncer());
         assert_eq!(log.record(&[event(1)]).map(|_| ()), Err(AuditFailed));
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        assert!(!log.ready(|| Some(event(2))), "it is tried again, and still fails");
         assert!(log.record(&[]).is_ok());
     }
 }

@@ -8,10 +8,12 @@
 
 mod event;
 mod log;
+mod outbox;
 mod trail;
 
 pub use event::{Event, EventKind, Level, ResourceKind};
 pub use log::{AuditLog, Recorded};
+pub use outbox::Outbox;
 pub use trail::{Closed, Trail};
 
 /// The audit log can't take the event; the call is not answered.

@@ -75,6 +75,7 @@ pub async fn run(
     let listeners = bind(&config)?;
     let server = Server::new(Arc::clone(&service), stop.clone());
     for listener in listeners {
+        tracing::info!(socket = %listener.path().display(), "listening");
         server.serve(listener);
     }
     let opener = edge.workers.start("hsm-open", 1).map_err(DaemonError::Thread)?;

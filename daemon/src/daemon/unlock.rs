@@ -49,6 +49,7 @@ impl Unlock {
             .first()
             .cloned()
             .ok_or_else(|| DaemonError::Domain("no HSM configured".into()))?;
+        let mut told = String::new();
         for epoch in 1.. {
             match self.attempt(&member, epoch).await {
                 Ok(keyring) => {
@@ -57,7 +58,11 @@ impl Unlock {
                     return Ok(());
                 }
                 Err(Locked::ForNow(state, reason)) => {
-                    tracing::warn!(hsm = %member.name, %reason, "the domain stays locked; trying again later");
+                    if told != reason {
+                        let every = humantime::format_duration(self.config.limits.hsm_retry);
+                        tracing::warn!(hsm = %member.name, %reason, %every, "the domain stays locked; trying again");
+                        told.clone_from(&reason);
+                    }
                     self.service.pool.down(&member.name, state, &reason, self.edge.clock.now());
                 }
                 Err(Locked::Latched(reason)) => {

@@ -64,7 +64,12 @@ async fn sweep_once(service: &Service, purge: bool) -> Result<(), crate::failure
     let Ok(keyring) = service.keyring() else {
         return Ok(());
     };
-    let done = service.take_outbox_done();
+    let owed = service.outbox.owed();
+    if !owed.is_empty() {
+        while keyring.drain_outbox(&service.log, |event| owed.contains(&event.event_id)).await? {}
+        service.outbox.paid(&owed);
+    }
+    let done = service.outbox.take_recorded();
     if !done.is_empty() {
         service.log.sync().await.map_err(|_| claviger_protocol::Code::AuditUnavailable)?;
         keyring.clear_outbox(&done).await?;

@@ -76,7 +76,8 @@ pub(super) async fn re_encrypt(
 }
 
 pub(super) fn describe_blob(body: &DescribeBlobRequest) -> Result<DescribeBlobReply, Failure> {
-    let blob = BlobRef::parse(&body.ciphertext_blob.0).map_err(|_| Failure::ciphertext())?;
+    let foreign = |_| Failure::new(Code::InvalidCiphertext, "these bytes are not a Claviger ciphertext");
+    let blob = BlobRef::parse(&body.ciphertext_blob.0).map_err(foreign)?;
     Ok(DescribeBlobReply {
         key_id: blob.key_id,
         key_version_id: blob.version_id,

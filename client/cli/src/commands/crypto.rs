@@ -84,6 +84,9 @@ pub(super) async fn data_key(global: &Global, screen: Screen, args: Generate) ->
         let view = |blob| Bytes { ciphertext_blob: blob, ..empty(ids) };
         return deliver(screen, blob_sink, &reply.ciphertext_blob.0, view).await;
     }
+    if args.plaintext_out.is_some() && args.plaintext_out == args.blob_out {
+        return Err(Failure::usage("--plaintext-out and --blob-out are one file; give two"));
+    }
     let plaintext_sink = Sink::open(args.plaintext_out.as_deref())?;
     if !screen.is_json() && blob_sink.is_stdout() && plaintext_sink.is_stdout() {
         return Err(Failure::usage(

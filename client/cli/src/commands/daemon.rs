@@ -25,14 +25,17 @@ pub(super) async fn status(global: &Global, screen: Screen) -> Result<(), Failur
 
 fn text(status: &Status) -> String {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    // A locked daemon doesn't know them: zeros would read as if they were gone.
+    let locked = status.domain_id.is_nil();
+    let known = |text: String| Some(if locked { "unknown (locked)".to_owned() } else { text });
     let uptime = Duration::from_secs(status.uptime_ms / 1000);
     let mut out = fields(&[
         ("version", Some(status.version.clone())),
         ("state", Some(status.state.to_owned())),
         ("reason", some(&status.reason)),
-        ("domain", Some(status.domain_id.to_string())),
-        ("root generation", Some(status.root_generation.to_string())),
-        ("recovery recipients", Some(status.recovery_recipients.to_string())),
+        ("domain", known(status.domain_id.to_string())),
+        ("root generation", known(status.root_generation.to_string())),
+        ("recovery recipients", known(status.recovery_recipients.to_string())),
         ("uptime", Some(humantime::format_duration(uptime).to_string())),
     ]);
     out.push('\n');

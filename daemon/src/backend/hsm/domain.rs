@@ -75,7 +75,7 @@ pub enum DomainError {
         reason: &'static str,
     },
     /// The token doesn't hold the root; it may be the wrong token, or a new one.
-    #[error("the token holds no root of generation {} of domain {}", .0.generation, .0.domain)]
+    #[error("the token holds no root of generation {} of domain {}: is it the right token? `clavigerd hsm restore` brings the root into a new one", .0.generation, .0.domain)]
     NoRoot(RootId),
     /// The member failed; another, or a later try, may open it.
     #[error(transparent)]

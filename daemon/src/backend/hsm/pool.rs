@@ -76,6 +76,21 @@ impl Pool {
         self.lock().locked_because = format!("{name}: {reason}");
     }
 
+    /// A member in use failed a call. It stays in use: opening it again while the
+    /// daemon runs comes with the pool. True the first time.
+    pub fn failed_a_call(&self, name: &str, now: Timestamp) -> bool {
+        let mut first = false;
+        self.change(name, |member| {
+            if member.state == MemberState::Up && member.reason.is_empty() {
+                first = true;
+                member.reason =
+                    "it failed a call; if the HSM was away, restart the daemon to open it again".to_owned();
+                member.since = now;
+            }
+        });
+        first
+    }
+
     /// The members are fine, and the domain stays locked all the same.
     pub fn locked(&self, reason: &str) {
         self.lock().locked_because = reason.to_owned();
