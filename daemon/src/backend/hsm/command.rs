@@ -8,7 +8,8 @@ use claviger_protocol::{KeySpec, SecretBytes};
 pub struct ObjectId {
     /// Which initialisation of the member it belongs to; an older one is dead.
     pub epoch: u64,
-    /// The PKCS#11 handle.
+    /// The lane's own number for it, never used twice in an epoch: a late or foreign
+    /// one misses, and never hits another key.
     pub handle: u64,
 }
 
@@ -76,7 +77,8 @@ pub enum Command {
     },
     /// Unwraps into a session object (sensitive, not extractable) and compares
     /// its check value; on a mismatch the object is destroyed and the answer is
-    /// [`HsmError::CheckValueMismatch`]. → [`Answer::Object`]
+    /// [`HsmError::CheckValueMismatch`], as it is for a blob that was altered. Objects
+    /// belong to the lane that made them. → [`Answer::Object`]
     Unwrap {
         /// The stored material.
         wrapped: Wrapped,
@@ -176,7 +178,7 @@ pub enum HsmError {
     /// The object is of a former epoch or gone: unwrap again, retry once.
     #[error("the key object is gone")]
     ObjectGone,
-    /// The member's root isn't the one that wrapped this.
+    /// The member's root isn't the one that wrapped this; 0 where it has no root at all.
     #[error("the member holds no root of generation {0}")]
     NoSuchRoot(u32),
     /// The lane's queue is full.

@@ -41,7 +41,7 @@ pub(super) struct Owners {
 }
 
 impl Opened {
-    /// The token that serves requests.
+    /// The token that serves requests. There is always one: `slots` gives one or two.
     pub(super) fn serve(&self) -> &LoggedIn {
         &self.tokens[0]
     }

@@ -2,8 +2,8 @@
 //! are plain data; only the files of this folder know PKCS#11.
 //!
 //! From the outside in: [`member`] opens a token and gives its lanes; [`lane`] queues
-//! [`command`]s; `pkcs11` carries them out. `root`, `recovery` and
-//! `domain` make, restore and open what everything else hangs from.
+//! [`command`]s; `pkcs11` carries them out. [`init`] makes the root and the domain that
+//! everything else hangs from, [`mod@domain`] opens it, [`restore`] brings it back.
 
 pub mod command;
 pub mod domain;

@@ -2,12 +2,14 @@
 //! token's, and refused where it must be.
 
 use claviger_protocol::{KeySpec, SecretBytes};
+use cryptoki::object::{Attribute, ObjectClass};
 
 use super::support::{Bench, Token, on_each_token};
 use crate::backend::hsm::command::{
     Answer, CheckValue, Command, HsmError, ObjectId, RESERVED_SALT, Template, WrapFormat, Wrapped,
 };
 use crate::backend::hsm::lane::Lane;
+use crate::backend::hsm::login;
 
 on_each_token!(
     every_mechanism_passes_its_self_test,
@@ -20,6 +22,8 @@ on_each_token!(
     objects_of_a_former_epoch_are_gone,
     twenty_thousand_objects_live_and_die,
     random_bytes_are_bounded,
+    an_object_that_the_token_lost_is_gone,
+    a_root_that_the_token_lost_takes_the_member_down,
 );
 
 fn every_mechanism_passes_its_self_test(token: Token) {
@@ -244,4 +248,46 @@ fn random_bytes_are_bounded(token: Token) {
     assert_eq!(canary, Err(HsmError::NoSuchRoot(0)));
     let made = Command::Generate { spec: KeySpec::Aes256, template: Template::AesDeriveOnly };
     assert_eq!(member.make.run_now(&made), Err(HsmError::NoSuchRoot(0)));
+}
+
+/// Destroys every secret key of the serving token behind the member's back.
+fn lose(bench: &Bench, in_token: bool) {
+    let opened = login::open(&bench.config).unwrap();
+    let session = &opened.serve().owner;
+    let wanted = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(in_token)];
+    let found = session.find_objects(&wanted).unwrap();
+    assert!(!found.is_empty());
+    for handle in found {
+        session.destroy_object(handle).unwrap();
+    }
+}
+
+fn an_object_that_the_token_lost_is_gone(token: Token) {
+    let bench = Bench::new(token);
+    let (_, member) = bench.ready();
+    let key = subkey(&member.serve, &member.make);
+    let sealed = bytes(member.serve.run_now(&seal(key, b"x")));
+    let other = subkey(&member.serve, &member.make);
+    lose(&bench, false);
+    assert_eq!(member.serve.run_now(&open(key, &sealed)), Err(HsmError::ObjectGone));
+    assert_eq!(member.serve.run_now(&seal(other, b"x")), Err(HsmError::ObjectGone));
+    assert_eq!(member.serve.run_now(&Command::Destroy { object: other }), Ok(Answer::Done));
+    // Nothing but the objects was lost.
+    assert_eq!(member.serve.run_now(&Command::Canary), Ok(Answer::Done));
+    bytes(member.serve.run_now(&seal(subkey(&member.serve, &member.make), b"x")));
+}
+
+fn a_root_that_the_token_lost_takes_the_member_down(token: Token) {
+    let bench = Bench::new(token);
+    let (_, member) = bench.ready();
+    let (wrapped, check_value) = generate(&member.make, Template::AesDirect);
+    lose(&bench, true);
+    let down = |command: Command| {
+        let outcome = member.serve.run_now(&command);
+        assert!(matches!(outcome, Err(HsmError::Unavailable(_))), "{outcome:?}");
+    };
+    down(Command::Canary);
+    down(Command::Unwrap { wrapped, template: Template::AesDirect, check_value });
+    down(Command::RootOpen { aad: Vec::new(), sealed: vec![0; 60] });
+    down(Command::RootSeal { aad: Vec::new(), plaintext: SecretBytes::new(vec![0; 32]) });
 }

@@ -130,7 +130,9 @@ fn an_altered_domain_file_is_told_from_a_missing_root(token: Token) {
 
 /// RSA-4096 is made where keys are made while others encrypt where they are served.
 fn key_generation_does_not_hold_up_encryption(token: Token) {
-    const WANTED: u32 = 500;
+    // Measured: some 200,000 a generation where the slots are apart or the token doesn't lock,
+    // and 800 where Kryoptic's lock is shared (before it is taken).
+    const WANTED: u32 = 20_000;
     let bench = Bench::new(token);
     let (_, member) = bench.ready();
     let made = Command::Generate { spec: KeySpec::Aes256, template: Template::AesDirect };
@@ -158,7 +160,7 @@ fn key_generation_does_not_hold_up_encryption(token: Token) {
         }
         let session = opened.session(opened.make()).unwrap();
         let (public, private) = template::receiving_pair(4096);
-        for _ in 0..3 {
+        for _ in 0..4 {
             making.store(true, Ordering::SeqCst);
             session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).unwrap();
             making.store(false, Ordering::SeqCst);
@@ -166,7 +168,7 @@ fn key_generation_does_not_hold_up_encryption(token: Token) {
         over.store(true, Ordering::SeqCst);
     });
     let done = done.into_inner();
-    assert!(done >= WANTED, "only {done} encryptions beside three RSA-4096 generations");
+    assert!(done >= WANTED, "only {done} encryptions beside four RSA-4096 generations");
 }
 
 fn a_member_can_be_opened_again_and_again(token: Token) {
