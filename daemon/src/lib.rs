@@ -13,6 +13,7 @@ pub mod identity;
 pub mod keyring;
 pub mod ops;
 pub mod policy;
+pub mod resolve;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, BatchReply};
 use claviger_protocol::ops::AuditSync;
-use claviger_protocol::{Code, Header, KeyRef, Opcode, Reply, Request, Resource, SecretBytes};
+use claviger_protocol::{Code, Header, Opcode, Reply, Request, SecretBytes};
 
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Closed, Event, Trail};
@@ -24,9 +24,10 @@ use crate::config::Limits;
 use crate::edge::Edge;
 use crate::failure::Failure;
 use crate::identity::Caller;
-use crate::keyring::{KeyEntry, Keyring};
+use crate::keyring::Keyring;
 use crate::ops;
 use crate::policy;
+use crate::resolve::resolve;
 
 use reply::{error_body, write_reply};
 
@@ -59,50 +60,6 @@ impl Outcome {
     #[must_use]
     pub fn request_id(&self) -> u64 {
         self.header.request_id
-    }
-}
-
-/// A call whose keys have been found. Only [`Service`] makes one.
-pub struct Resolved {
-    caller: Arc<Caller>,
-    request: Request,
-    targets: Vec<Target>,
-}
-
-/// A resource of a call, looked up.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// A key that the caller named, if it is there.
-    Key(Option<KeyEntry>),
-    /// The key that a blob names, if both can be read.
-    Blob(Option<KeyEntry>),
-    /// No key.
-    Other,
-}
-
-impl Resolved {
-    /// Who calls.
-    #[must_use]
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// What is asked.
-    #[must_use]
-    pub fn request(&self) -> &Request {
-        &self.request
-    }
-
-    /// What it is asked of, in the order of the operation table's `resources`.
-    #[must_use]
-    pub fn targets(&self) -> &[Target] {
-        &self.targets
-    }
-
-    /// Whether a key was named that isn't there.
-    #[must_use]
-    pub fn misses_a_key(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target, Target::Key(None)))
     }
 }
 
@@ -196,7 +153,7 @@ impl Service {
             Err(failure) => return (Err(failure), Closed::default()),
         };
         let steps = async {
-            let resolved = self.resolve(caller, request, &mut trail).await?;
+            let resolved = resolve(self.keyring(), caller, request, &mut trail).await?;
             let permit = policy::authorise(resolved)?;
             let admitted = self.admission.enter(permit)?;
             ops::dispatch(self, &admitted, &mut trail).await
@@ -312,29 +269,6 @@ impl Service {
         let row = Opcode::from_number(opcode).map(Opcode::row);
         let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, row);
         Trail::new(event, self.edge.clock.clone(), Arc::clone(&self.log)).close(code)
-    }
-
-    /// Looks up every key that the request names, by id, alias or blob.
-    async fn resolve(
-        &self,
-        caller: &Arc<Caller>,
-        request: Request,
-        trail: &mut Trail,
-    ) -> Result<Resolved, Failure> {
-        let mut targets = Vec::new();
-        for resource in request.resources() {
-            let target = match resource {
-                Resource::Key(key) => Target::Key(self.keyring()?.find(key).await?),
-                Resource::BlobKey(Some(id)) => Target::Blob(self.keyring()?.find(&KeyRef::Id(id)).await?),
-                Resource::BlobKey(None) => Target::Blob(None),
-                Resource::Project(_) | Resource::Domain => Target::Other,
-            };
-            if let Target::Key(Some(key)) | Target::Blob(Some(key)) = &target {
-                trail.about_key(key.record.key_id);
-            }
-            targets.push(target);
-        }
-        Ok(Resolved { caller: Arc::clone(caller), request, targets })
     }
 
     fn deadline(&self, frame: &Frame) -> Duration {

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_protocol::Code;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
+
+use uuid::Uuid;
 
 use super::{AuditFailed, Event};
 use crate::edge::{Timestamp, Worker};
@@ -138,29 +140,52 @@ impl AuditLog {
     }
 }
 
-fn line(event: &Event) -> Value {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    put("time", json!(rfc3339(event.time)));
-    put("event_id", json!(event.event_id));
-    put("type", json!(event.kind.name()));
-    put("level", json!(event.level.name()));
-    put("request_id", json!(event.request_id));
-    put("connection", json!(event.connection));
-    put("endpoint", json!(event.endpoint));
-    put("access_key", json!(event.access_key));
-    if let Some((uid, gid, pid)) = event.peer {
-        put("peer", json!({ "uid": uid, "gid": gid, "pid": pid }));
+/// An event as one JSON object, in the order in which people read it.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    event_id: Uuid,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    level: &'static str,
+    endpoint: &'a str,
+    access_key: Option<&'a str>,
+    peer: Option<PeerLine>,
+    connection: u64,
+    request_id: u64,
+    operation: &'a str,
+    resource_type: &'static str,
+    resources: &'a [Uuid],
+    context_hash: Option<String>,
+    outcome: &'static str,
+    duration_us: u64,
+}
+
+#[derive(Serialize)]
+struct PeerLine {
+    uid: u32,
+    gid: u32,
+    pid: i32,
+}
+
+fn line(event: &Event) -> Line<'_> {
+    Line {
+        time: rfc3339(event.time),
+        event_id: event.event_id,
+        kind: event.kind.name(),
+        level: event.level.name(),
+        endpoint: &event.endpoint,
+        access_key: event.access_key.as_deref(),
+        peer: event.peer.map(|(uid, gid, pid)| PeerLine { uid, gid, pid }),
+        connection: event.connection,
+        request_id: event.request_id,
+        operation: &event.operation,
+        resource_type: event.resource_kind.name(),
+        resources: &event.resources,
+        context_hash: event.context_hash.map(hex::encode),
+        outcome: outcome_name(event.outcome),
+        duration_us: event.duration_us,
     }
-    put("operation", json!(event.operation));
-    put("resource_type", json!(event.resource_kind.name()));
-    put("resources", json!(event.resources));
-    if let Some(hash) = event.context_hash {
-        put("context_hash", json!(hex::encode(hash)));
-    }
-    put("outcome", json!(outcome_name(event.outcome)));
-    put("duration_us", json!(event.duration_us));
-    Value::Object(fields)
 }
 
 fn outcome_name(number: u16) -> &'static str {
@@ -178,7 +203,7 @@ fn rfc3339(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
+    use serde_json::Value;
 
     fn syncer() -> Worker {
         crate::edge::Workers::manual().0.start("audit", 4).unwrap()

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::material::Material;
 use super::{Grant, Keyring, VersionEntry};
-use crate::backend::hsm::command::{Answer, Command, HsmError, ObjectId, RESERVED_SALT};
+use crate::backend::hsm::command::{Answer, Command, HsmError, ObjectId};
 use crate::failure::Failure;
 
 /// A new ciphertext.
@@ -132,9 +132,6 @@ impl Keyring {
             }
             Material::Derived(key) => {
                 let salt: [u8; 16] = blob.salt.try_into().map_err(|_| Failure::ciphertext())?;
-                if salt == RESERVED_SALT {
-                    return Err(Failure::ciphertext().into());
-                }
                 let sub_key = self.sub_key(version.record.version_id, key, salt).await?;
                 self.open_in_hsm(grant, sub_key.object(), blob, context, Some(salt)).await
             }

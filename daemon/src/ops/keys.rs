@@ -16,7 +16,8 @@ use crate::audit::Trail;
 use crate::failure::Failure;
 use crate::keyring::record::KeyRecord;
 use crate::keyring::{Action, Filter, NewKey};
-use crate::service::{Service, Target};
+use crate::resolve::Target;
+use crate::service::Service;
 
 pub(super) async fn create(
     service: &Service,

@@ -12,7 +12,8 @@ use crate::admission::Admitted;
 use crate::audit::Trail;
 use crate::failure::Failure;
 use crate::keyring::KeyEntry;
-use crate::service::{Service, Target};
+use crate::resolve::Target;
+use crate::service::Service;
 
 /// The one dispatch: an arm an operation, none missing.
 pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> Result<Reply, Failure> {

@@ -7,7 +7,7 @@ use claviger_protocol::ops::{Endpoint, Plane, Row};
 
 use crate::failure::Failure;
 use crate::identity::EndpointKind;
-use crate::service::Resolved;
+use crate::resolve::Resolved;
 
 /// Proof that a resolved call is allowed. Only [`authorise`] makes one.
 pub struct Permit {

@@ -1,6 +1,7 @@
 //! What can be asked of a member of the pool: plain data, so that the same
 //! command runs in the daemon, crosses to a helper process, or to a unit's socket.
 
+pub use claviger_protocol::blob::RESERVED_SALT;
 use claviger_protocol::{KeySpec, SecretBytes};
 
 /// A PKCS#11 object of a session, valid in one epoch of one member only.
@@ -144,9 +145,6 @@ pub enum Command {
     /// still compute, not only answer? → [`Answer::Done`]
     Canary,
 }
-
-/// Salt of the sub-key that check values are computed with; no message ever uses it.
-pub const RESERVED_SALT: [u8; 16] = *b"claviger/v1/chkv";
 
 /// A member's answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,80 @@
+//! From names to keys: every key that a call names, by id, alias or blob, is looked
+//! up here and nowhere else. Whether the caller may know what was found is not this
+//! file's business.
+
+use std::sync::Arc;
+
+use claviger_protocol::{KeyRef, Request, Resource};
+
+use crate::audit::Trail;
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::keyring::{KeyEntry, Keyring};
+
+/// A call whose keys have been found. Only [`resolve`] makes one.
+pub struct Resolved {
+    caller: Arc<Caller>,
+    request: Request,
+    targets: Vec<Target>,
+}
+
+/// A resource of a call, looked up.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A key that the caller named, if it is there.
+    Key(Option<KeyEntry>),
+    /// The key that a blob names, if both can be read.
+    Blob(Option<KeyEntry>),
+    /// No key.
+    Other,
+}
+
+impl Resolved {
+    /// Who calls.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// What it is asked of, in the order of the operation table's `resources`.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// Whether a key was named that isn't there.
+    #[must_use]
+    pub fn misses_a_key(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target, Target::Key(None)))
+    }
+}
+
+/// Looks up every key that the request names. A call that names none needs no
+/// keyring here.
+pub async fn resolve(
+    keyring: Result<&Arc<Keyring>, Failure>,
+    caller: &Arc<Caller>,
+    request: Request,
+    trail: &mut Trail,
+) -> Result<Resolved, Failure> {
+    let mut targets = Vec::new();
+    for resource in request.resources() {
+        let target = match resource {
+            Resource::Key(key) => Target::Key(keyring.clone()?.find(key).await?),
+            Resource::BlobKey(Some(id)) => Target::Blob(keyring.clone()?.find(&KeyRef::Id(id)).await?),
+            Resource::BlobKey(None) => Target::Blob(None),
+            Resource::Project(_) | Resource::Domain => Target::Other,
+        };
+        if let Target::Key(Some(key)) | Target::Blob(Some(key)) = &target {
+            trail.about_key(key.record.key_id);
+        }
+        targets.push(target);
+    }
+    Ok(Resolved { caller: Arc::clone(caller), request, targets })
+}
