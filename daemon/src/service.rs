@@ -183,8 +183,7 @@ impl Service {
                     (Err(Failure::new(error.code(), error.to_string())), closed)
                 }
             };
-            all.events.extend(closed.events);
-            all.outbox.extend(closed.outbox);
+            all.absorb(closed);
             match result.and_then(|reply| self.encode(&reply)) {
                 Ok(body) => {
                     results.reply(body);
@@ -219,8 +218,9 @@ impl Service {
         let mut outbox = Vec::new();
         let mut answers = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
-            events.extend(outcome.events.events);
-            outbox.extend(outcome.events.outbox);
+            let (its_events, its_outbox) = outcome.events.take();
+            events.extend(its_events);
+            outbox.extend(its_outbox);
             answers.push((outcome.header, outcome.result));
         }
         match self.log.record(&events) {

@@ -21,13 +21,36 @@ pub struct Trail {
     log: Arc<AuditLog>,
 }
 
-/// Events with their outcomes, ready to be recorded.
-#[derive(Debug, Default)]
+/// Events with their outcomes, ready to be recorded. If whoever should record them
+/// goes away (a batch whose client did), they are recorded when this is dropped.
+#[derive(Default)]
 pub struct Closed {
-    /// The events.
-    pub events: Vec<Event>,
-    /// Those of them that stand in the outbox, too.
-    pub outbox: Vec<Uuid>,
+    events: Vec<Event>,
+    outbox: Vec<Uuid>,
+    log: Option<Arc<AuditLog>>,
+}
+
+impl Closed {
+    /// Takes in another call's.
+    pub fn absorb(&mut self, mut other: Self) {
+        self.log = self.log.take().or_else(|| other.log.take());
+        self.events.append(&mut other.events);
+        self.outbox.append(&mut other.outbox);
+    }
+
+    /// The events, to be recorded now, and the ids of those that stand in the outbox too.
+    pub fn take(mut self) -> (Vec<Event>, Vec<Uuid>) {
+        (std::mem::take(&mut self.events), std::mem::take(&mut self.outbox))
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if let (Some(log), false) = (&self.log, self.events.is_empty()) {
+            // Nobody is left to be answered; a failing log says so itself.
+            let _ = log.record(&self.events);
+        }
+    }
 }
 
 impl Trail {
@@ -92,9 +115,7 @@ impl Trail {
 
     /// Closes a fork into this trail, whose own event gives way to its forks'.
     pub fn join(&mut self, fork: Self, code: Code) {
-        let closed = fork.close(code);
-        self.closed.events.extend(closed.events);
-        self.closed.outbox.extend(closed.outbox);
+        self.closed.absorb(fork.close(code));
     }
 
     /// Closes the call's event; what is returned still has to be recorded.
@@ -106,6 +127,7 @@ impl Trail {
             let event = self.finish(event, code);
             self.closed.events.push(event);
         }
+        self.closed.log = Some(Arc::clone(&self.log));
         std::mem::take(&mut self.closed)
     }
 
@@ -129,12 +151,12 @@ impl Trail {
 impl Drop for Trail {
     fn drop(&mut self) {
         if let Some(event) = self.open.take() {
-            let mut events = std::mem::take(&mut self.closed.events);
-            if events.is_empty() {
-                events.push(Event { outcome: ABANDONED, ..self.finish(event, Code::Ok) });
+            if self.closed.events.is_empty() {
+                let abandoned = Event { outcome: ABANDONED, ..self.finish(event, Code::Ok) };
+                self.closed.events.push(abandoned);
             }
-            // Nobody is left to be answered; a failing log says so itself.
-            let _ = self.log.record(&events);
+            // Recorded as this goes.
+            self.closed.log = Some(Arc::clone(&self.log));
         }
     }
 }
@@ -166,8 +188,19 @@ mod tests {
         let log = log();
         let closed = trail(&log).close(Code::AccessDenied);
         assert!(log.lines().is_empty());
-        assert_eq!(closed.events.len(), 1);
-        assert_eq!(closed.events[0].level, Level::Warning);
+        let (events, outbox) = closed.take();
+        assert_eq!((events.len(), events[0].level, outbox.len()), (1, Level::Warning, 0));
+        assert!(log.lines().is_empty(), "what was taken is somebody else's to record");
+    }
+
+    #[test]
+    fn closed_events_that_nobody_took_are_recorded() {
+        let log = log();
+        let mut batch = Closed::default();
+        batch.absorb(trail(&log).close(Code::Ok));
+        batch.absorb(trail(&log).close(Code::Busy));
+        drop(batch);
+        assert_eq!(log.lines().len(), 2);
     }
 
     #[test]
@@ -178,8 +211,8 @@ mod tests {
             let fork = call.fork(Uuid::from_u128(id));
             call.join(fork, code);
         }
-        let closed = call.close(Code::Ok);
-        let outcomes: Vec<_> = closed.events.iter().map(|e| (e.event_id.as_u128(), e.outcome)).collect();
+        let (events, _) = call.close(Code::Ok).take();
+        let outcomes: Vec<_> = events.iter().map(|e| (e.event_id.as_u128(), e.outcome)).collect();
         assert_eq!(outcomes, [(2, 0), (3, Code::InvalidKeyState.number())]);
     }
 }
