@@ -148,15 +148,23 @@ fn serve(run: Run) -> Result<(), Failed> {
     };
     start_log();
     let socket = config.admin.socket.clone();
+    let stop_timeout = config.limits.stop_timeout;
+    let edge = Edge::system();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::other)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(&stop).map_err(Failed::other)?;
         let serving = move || {
             let _ = say(&format!("clavigerd: serving on {}", socket.display()));
         };
-        daemon::run(config, Edge::system(), stop, serving).await.map_err(Failed::other)
-    })
+        daemon::run(config, edge.clone(), stop, serving).await.map_err(Failed::other)
+    });
+    // With it goes whatever a stop that took too long has left.
+    drop(runtime);
+    if !edge.workers.finished(stop_timeout) {
+        tracing::warn!("a call to the HSM or the disk is stuck; ending without it");
+    }
+    ended
 }
 
 fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {

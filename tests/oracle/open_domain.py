@@ -10,6 +10,7 @@ trying every place in the store's log that could be one.
     open_domain.py STATE_DIR PRIVATE_KEY.pem BLOB_HEX...      the plaintexts, a line of hex each
 """
 
+import hashlib
 import json
 import pathlib
 import struct
@@ -49,8 +50,9 @@ def roots(recovery, private_key):
 
 def domain_key(domain, seal):
     """The domain's id and key."""
-    assert len(domain) == 92 and domain[:10] == b"CLAVDOMN\x01\0", "not a domain file of version 1"
-    key = AESGCM(seal).decrypt(domain[32:44], domain[44:], b"claviger/v1/domain-file" + domain[:32])
+    assert len(domain) == 100 and domain[:10] == b"CLAVDOMN\x01\0", "not a domain file of version 1"
+    assert hashlib.sha256(domain[:92]).digest()[:8] == domain[92:], "a damaged domain file"
+    key = AESGCM(seal).decrypt(domain[32:44], domain[44:92], b"claviger/v1/domain-file" + domain[:32])
     return domain[10:26], key
 
 

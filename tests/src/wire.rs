@@ -139,10 +139,15 @@ impl Wire {
 
     /// The same towards a daemon that may die any time; none where it did.
     pub fn try_call<O: Operation>(&mut self, request: O) -> Option<Result<O::Reply, Refusal>> {
-        let bytes = request_frame(self.fresh_id(), request);
-        self.try_send_bytes(&bytes).ok()?;
         // A reply cut by the daemon's death is no reply.
         self.cut_is_an_end = true;
+        self.call_or_end(request)
+    }
+
+    /// The same towards a daemon that may stop any time, which cuts no reply.
+    pub fn call_or_end<O: Operation>(&mut self, request: O) -> Option<Result<O::Reply, Refusal>> {
+        let bytes = request_frame(self.fresh_id(), request);
+        self.try_send_bytes(&bytes).ok()?;
         let frame = self.read_frame()?;
         assert_eq!(frame.header.request_id, self.next_id);
         Some(frame.result::<O>())

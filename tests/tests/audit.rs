@@ -17,7 +17,7 @@ use claviger_tests::audit::{Event, events, path};
 use claviger_tests::keys::{context, decryption, encryption, list_request, new_key};
 use claviger_tests::token::PIN;
 use claviger_tests::wire::header;
-use claviger_tests::{Site, Token, Wire, each_token};
+use claviger_tests::{Site, Token, Wire, each_token, eventually};
 use uuid::Uuid;
 
 /// What a request of this test is expected to leave.
@@ -256,5 +256,25 @@ fn nowhere(bytes: &[u8], secrets: &[Vec<u8>], place: &str) {
             assert!(form.len() >= 4, "too short to look for");
             assert!(!bytes.windows(form.len()).any(|window| window == form), "secret {index} is in {place}");
         }
+    }
+}
+
+#[test]
+fn a_client_that_hangs_up_leaves_its_events_all_the_same() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let daemon = site.start();
+        let key = daemon.admin().create(Protection::Hsm);
+        for _ in 0..20 {
+            let mut rude = daemon.app();
+            rude.send(encryption(key, b"x"));
+            drop(rude);
+        }
+        eventually("every call is in the log", || {
+            let log = std::fs::read_to_string(path(&site)).unwrap();
+            (log.lines().filter(|line| line.contains("\"encrypt\"")).count() == 20).then_some(())
+        });
+        daemon.terminate();
+        assert_eq!(events(&path(&site)).iter().filter(|event| event.operation == "encrypt").count(), 20);
     }
 }

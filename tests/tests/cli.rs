@@ -108,7 +108,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
         assert_eq!(shown["primary_version_id"], made["key_version_id"]);
 
         for n in 0..3 {
-            claviger_json(site, &["key", "create", "--description", &n.to_string()], b"").json();
+            let _ = claviger_json(site, &["key", "create", "--description", &n.to_string()], b"").json();
         }
         let first = claviger_json(site, &["key", "list", "--limit", "3"], b"").json();
         let page = first["next_page"].as_str().expect("there is another page");
@@ -142,7 +142,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
 fn refusals_bad_usage_and_an_absent_daemon_have_their_exit_codes() {
     on_both_tokens(|daemon| {
         let site = daemon.site();
-        claviger_json(site, &["key", "create", "--alias", "alias/a"], b"").json();
+        let _ = claviger_json(site, &["key", "create", "--alias", "alias/a"], b"").json();
         refused(site, &["key", "describe", "alias/none"], b"", "NotFound");
         refused(site, &["key", "create", "--alias", "alias/a"], b"", "AlreadyExists");
         refused(site, &["key", "create", "--origin", "external"], b"", "NotAvailable");

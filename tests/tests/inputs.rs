@@ -341,3 +341,20 @@ fn a_disabled_key_does_nothing_until_it_is_enabled() {
         }
     });
 }
+
+#[test]
+fn no_request_that_comes_after_a_disable_was_answered_is_served() {
+    on_both_tokens(|daemon| {
+        let (mut admin, mut app) = (daemon.admin(), daemon.app());
+        for level in LEVELS {
+            let key = admin.create(level);
+            let blob = app.encrypt(key, b"warm");
+            for _ in 0..25 {
+                admin.switch(key, false);
+                assert_eq!(app.decrypt(&blob), Err(Code::InvalidKeyState));
+                admin.switch(key, true);
+                assert_eq!(app.decrypt(&blob), Ok(b"warm".to_vec()));
+            }
+        }
+    });
+}

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use claviger_protocol::body::PingRequest;
-use claviger_protocol::{Code, Opcode};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use claviger_protocol::body::{CreateKeyRequest, PingRequest};
+use claviger_protocol::{Code, Opcode, Protection};
+use claviger_tests::keys::{LEVELS, encryption, new_key};
 use claviger_tests::wire::{header, request_frame};
-use claviger_tests::{Site, Token, Wire, eventually};
+use claviger_tests::{Site, Token, Wire, each_token, eventually};
+use uuid::Uuid;
 
 #[test]
 fn connections_over_the_limit_are_closed_and_places_come_back() {
@@ -65,4 +71,102 @@ fn a_flood_of_half_sent_frames_meets_the_memory_budget_and_others_go_on() {
         assert_eq!(wire.refused(Opcode::Ping.number(), &body).code, Code::Malformed);
     }
     daemon.terminate();
+}
+
+#[test]
+fn more_keys_than_the_hsm_and_the_caches_may_hold_all_work() {
+    for token in each_token() {
+        let site = Site::with_limits(token, "hsm_objects = 16\nrecord_cache = 16");
+        let daemon = site.start();
+        let mut wire = daemon.admin();
+        let sealed: Vec<(Uuid, Vec<u8>)> = (0..60)
+            .map(|n| {
+                let key = wire.create(LEVELS[usize::from(n % 4 == 0)]);
+                (key, wire.encrypt(key, key.as_bytes()))
+            })
+            .collect();
+        // Four at once, in different orders: every object is evicted under somebody's hands.
+        let threads: Vec<_> = [1, 7, 11, 59]
+            .into_iter()
+            .map(|step| {
+                let (mut wire, sealed) = (daemon.app(), sealed.clone());
+                std::thread::spawn(move || {
+                    for n in 0..sealed.len() * 3 {
+                        let (key, blob) = &sealed[n * step % sealed.len()];
+                        assert_eq!(wire.decrypt(blob), Ok(key.as_bytes().to_vec()));
+                        let fresh = wire.encrypt(*key, b"fresh");
+                        assert_eq!(wire.decrypt(&fresh), Ok(b"fresh".to_vec()));
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn full_queues_answer_busy_and_leave_nothing_behind() {
+    for token in each_token() {
+        let site = Site::with_limits(token, "lane_queue = 1\nstore_queue = 2");
+        let daemon = site.start();
+        let mut wire = daemon.admin();
+        let requests: Vec<_> = (0..200).map(|n| new_key(LEVELS[n % 2])).collect();
+        let ids: Vec<u64> = requests.iter().map(|request| wire.send(request.clone())).collect();
+        let mut made = BTreeSet::new();
+        let mut busy = Vec::new();
+        for (id, request) in ids.into_iter().zip(requests) {
+            let answer = wire.wait(id);
+            match answer.code() {
+                Code::Ok => {
+                    made.insert(answer.result::<CreateKeyRequest>().unwrap().key_id);
+                }
+                Code::Busy => busy.push(request),
+                other => panic!("{other:?}: {}", answer.refusal().message),
+            }
+        }
+        assert!(!made.is_empty() && !busy.is_empty(), "{} made, {} busy", made.len(), busy.len());
+        let listed = |wire: &mut Wire| -> BTreeSet<Uuid> {
+            wire.list_all().into_iter().map(|key| key.key_id).collect()
+        };
+        assert_eq!(listed(&mut wire), made);
+        // One by one there is room for them all.
+        for request in busy {
+            made.insert(wire.call(request).unwrap().key_id);
+        }
+        assert_eq!(made.len(), 200);
+        assert_eq!(listed(&mut wire), made);
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn a_stop_under_load_cuts_no_reply_and_exits_0() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let daemon = site.start();
+        let key = daemon.admin().create(Protection::Hsm);
+        let answered = Arc::new(AtomicUsize::new(0));
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                let (mut wire, answered) = (daemon.app(), Arc::clone(&answered));
+                std::thread::spawn(move || {
+                    while let Some(reply) = wire.call_or_end(encryption(key, b"load")) {
+                        match reply.map_err(|refusal| refusal.code) {
+                            Ok(_) => answered.fetch_add(1, Ordering::SeqCst),
+                            Err(Code::ShuttingDown) => continue,
+                            Err(other) => panic!("{other:?}"),
+                        };
+                    }
+                })
+            })
+            .collect();
+        eventually("load", || (answered.load(Ordering::SeqCst) > 200).then_some(()));
+        daemon.terminate();
+        for client in clients {
+            client.join().unwrap();
+        }
+    }
 }

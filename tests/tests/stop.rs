@@ -82,3 +82,22 @@ fn keys_survive_kill_9_and_sigterm_the_whole_way() {
         assert!(daemon.admin().create_reply(Protection::Hsm).key_version_id.is_some());
     });
 }
+
+#[test]
+fn a_stop_with_keys_in_the_hsm_exits_0_every_time() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let mut blobs = Vec::new();
+        for _ in 0..10 {
+            let daemon = site.start();
+            let mut wire = daemon.admin();
+            let key = wire.create(Protection::Hsm);
+            blobs.push(wire.encrypt(key, b"in use"));
+            for blob in &blobs {
+                assert_eq!(wire.decrypt(blob), Ok(b"in use".to_vec()));
+            }
+            // Their session objects are destroyed while the process ends.
+            daemon.terminate();
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -13,8 +14,38 @@ pub struct Workers(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Threads,
+    Threads(Arc<Threads>),
     Manual(Arc<ManualWorkers>),
+}
+
+/// How many threads run, and the signal that one has ended.
+#[derive(Default)]
+struct Threads {
+    running: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Threads {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the threads that run, counted until dropped.
+struct Running(Arc<Threads>);
+
+impl Running {
+    fn count(threads: &Arc<Threads>) -> Self {
+        *threads.lock() += 1;
+        Self(Arc::clone(threads))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+        self.0.ended.notify_all();
+    }
 }
 
 /// The queue is full; the job was dropped unrun.
@@ -76,7 +107,7 @@ impl Workers {
     /// One operating system thread for each worker.
     #[must_use]
     pub fn threads() -> Self {
-        Self(Kind::Threads)
+        Self(Kind::Threads(Arc::default()))
     }
 
     /// No threads: [`ManualWorkers::step`] runs one job of the queue it is told.
@@ -98,16 +129,31 @@ impl Workers {
             wake: Condvar::new(),
         });
         match &self.0 {
-            Kind::Threads => {
-                let running = Arc::clone(&queue);
+            Kind::Threads(threads) => {
+                let jobs = Arc::clone(&queue);
+                let running = Running::count(threads);
                 // Linux shows 15 bytes of a thread's name.
-                std::thread::Builder::new()
-                    .name(name.chars().take(15).collect())
-                    .spawn(move || running.run())?;
+                std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
+                    jobs.run();
+                    drop(running);
+                })?;
             }
             Kind::Manual(manual) => manual.lock().push(Arc::downgrade(&queue)),
         }
         Ok(Worker(Arc::new(Handle { queue })))
+    }
+
+    /// Waits until every thread has ended; `false` where that takes too long. To be
+    /// called before the process ends, when all workers have been dropped: a thread
+    /// inside a vendor's library must not meet that library's exit handlers.
+    pub fn finished(&self, within: Duration) -> bool {
+        match &self.0 {
+            Kind::Threads(threads) => {
+                let left = threads.ended.wait_timeout_while(threads.lock(), within, |running| *running > 0);
+                !left.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+            }
+            Kind::Manual(_) => true,
+        }
     }
 }
 
@@ -186,6 +232,19 @@ mod tests {
         }
         drop((worker, send));
         assert_eq!(receive.iter().collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn threads_are_waited_for_and_a_stuck_one_only_so_long() {
+        let workers = Workers::threads();
+        let worker = workers.start("t", 1).unwrap();
+        let (go, wait) = mpsc::channel::<()>();
+        worker.submit(move || drop(wait.recv())).unwrap();
+        drop(worker);
+        assert!(!workers.finished(Duration::from_millis(10)));
+        drop(go);
+        assert!(workers.finished(Duration::from_mins(1)));
+        assert!(workers.finished(Duration::ZERO));
     }
 
     #[test]
