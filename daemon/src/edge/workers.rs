@@ -239,7 +239,11 @@ mod tests {
         let workers = Workers::threads();
         let worker = workers.start("t", 1).unwrap();
         let (go, wait) = mpsc::channel::<()>();
-        worker.submit(move || drop(wait.recv())).unwrap();
+        worker
+            .submit(move || {
+                let _ = wait.recv();
+            })
+            .unwrap();
         drop(worker);
         assert!(!workers.finished(Duration::from_millis(10)));
         drop(go);
