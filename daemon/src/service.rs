@@ -16,6 +16,7 @@ use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, BatchReply};
 use claviger_protocol::ops::{Access, AuditSync};
 use claviger_protocol::{Code, Header, Opcode, Reply, Request, SecretBytes};
+use tokio::sync::oneshot;
 
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
@@ -123,7 +124,7 @@ impl Service {
     }
 
     /// Runs one frame. What comes back must go through [`Service::conclude`].
-    pub async fn call(&self, caller: &Arc<Caller>, frame: Frame) -> Outcome {
+    pub async fn call(self: &Arc<Self>, caller: &Arc<Caller>, frame: Frame) -> Outcome {
         let header = frame.header;
         let deadline = self.deadline(&frame);
         match frame.request {
@@ -143,34 +144,76 @@ impl Service {
         }
     }
 
-    /// One operation: the pipeline.
+    /// One operation, within its deadline.
     async fn one(
-        &self,
+        self: &Arc<Self>,
         caller: &Arc<Caller>,
         request_id: u64,
         deadline: Duration,
         request: Request,
     ) -> (Result<Reply, Failure>, Closed) {
+        let row = request.opcode().row();
         let mut trail = match self.open_trail(caller, request_id, request.opcode()) {
             Ok(trail) => trail,
             Err(failure) => return (Err(failure), Closed::default()),
         };
-        let writes = request.opcode().row().access == Access::Write;
-        let steps = async {
-            if writes && !self.log.ready(|| self.resumed()) {
-                return Err(Failure::new(Code::AuditUnavailable, UNRECORDABLE));
-            }
-            let resolved = resolve(self.keyring(), caller, request, &mut trail).await?;
-            let permit = policy::authorise(resolved)?;
-            let admitted = self.admission.enter(permit)?;
-            ops::dispatch(self, &admitted, &mut trail).await
-        };
-        let result = self.within(deadline, steps).await;
+        if self.edge.clock.elapsed() >= deadline {
+            return (Err(late()), trail.close(Code::DeadlineExceeded));
+        }
+        if row.access == Access::Write {
+            return self.change(caller, deadline, request, trail).await;
+        }
+        let steps = self.steps(caller, request, &mut trail);
+        let result = self.within(deadline, steps).await.unwrap_or_else(|| Err(late()));
         let code = result.as_ref().err().map_or(Code::Ok, |failure| failure.code);
-        if code == Code::HsmUnavailable {
+        (result, trail.close(code))
+    }
+
+    /// The pipeline.
+    async fn steps(
+        &self,
+        caller: &Arc<Caller>,
+        request: Request,
+        trail: &mut Trail,
+    ) -> Result<Reply, Failure> {
+        let resolved = resolve(self.keyring(), caller, request, trail).await?;
+        let permit = policy::authorise(resolved)?;
+        let admitted = self.admission.enter(permit)?;
+        let result = ops::dispatch(self, &admitted, trail).await;
+        if result.as_ref().is_err_and(|failure| failure.code == Code::HsmUnavailable) {
             self.note_hsm_trouble();
         }
-        (result, trail.close(code))
+        result
+    }
+
+    /// A change, once begun, goes to its end in the background: neither a deadline nor
+    /// a client that went away may leave an intent, a count or an event half-way.
+    async fn change(
+        self: &Arc<Self>,
+        caller: &Arc<Caller>,
+        deadline: Duration,
+        request: Request,
+        mut trail: Trail,
+    ) -> (Result<Reply, Failure>, Closed) {
+        if !self.log.ready(|| self.resumed()) {
+            let failure = Failure::new(Code::AuditUnavailable, UNRECORDABLE);
+            return (Err(failure), trail.close(Code::AuditUnavailable));
+        }
+        let (done, ended) = oneshot::channel();
+        let (service, caller) = (Arc::clone(self), Arc::clone(caller));
+        self.edge.background.start(async move {
+            let result = service.steps(&caller, request, &mut trail).await;
+            let code = result.as_ref().err().map_or(Code::Ok, |failure| failure.code);
+            if let Err((_, closed)) = done.send((result, trail.close(code))) {
+                // Nobody waits any more: its event is recorded all the same.
+                service.record(closed);
+            }
+        });
+        match self.within(deadline, ended).await {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => (Err(Code::Internal.into()), Closed::default()),
+            None => (Err(late()), Closed::default()),
+        }
     }
 
     /// A serving daemon whose HSM fails says so in status and, once, in the log.
@@ -185,7 +228,7 @@ impl Service {
     /// Every item goes the whole way by itself; a result that doesn't fit in the
     /// reply any more is replaced by `ReplyTooLarge`.
     async fn batch(
-        &self,
+        self: &Arc<Self>,
         caller: &Arc<Caller>,
         header: Header,
         deadline: Duration,
@@ -302,12 +345,9 @@ impl Service {
         frame.received.saturating_add(wanted)
     }
 
-    /// Runs `steps` until the deadline; a timer is made only if they have to wait.
-    async fn within<T>(
-        &self,
-        deadline: Duration,
-        steps: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+    /// Runs `steps` until the deadline, or gives none; a timer is made only if they
+    /// have to wait.
+    async fn within<T>(&self, deadline: Duration, steps: impl Future<Output = T>) -> Option<T> {
         let mut steps = std::pin::pin!(steps);
         let mut timer = std::pin::pin!(async {
             let left = deadline.saturating_sub(self.edge.clock.elapsed());
@@ -315,17 +355,28 @@ impl Service {
         });
         std::future::poll_fn(|cx| {
             if let std::task::Poll::Ready(result) = steps.as_mut().poll(cx) {
-                return std::task::Poll::Ready(result);
+                return std::task::Poll::Ready(Some(result));
             }
-            timer.as_mut().poll(cx).map(|()| {
-                Err(Failure::new(
-                    Code::DeadlineExceeded,
-                    "the deadline passed; the call may or may not have taken effect",
-                ))
-            })
+            timer.as_mut().poll(cx).map(|()| None)
         })
         .await
     }
+
+    /// Records events that no reply waits for.
+    fn record(&self, closed: Closed) {
+        let (events, outbox) = closed.take();
+        match self.log.record(&events) {
+            Ok(_) => self.outbox.recorded(outbox),
+            Err(_) => self.outbox.owe(outbox),
+        }
+    }
+}
+
+fn late() -> Failure {
+    Failure::new(
+        Code::DeadlineExceeded,
+        "the deadline passed; a change may still be made: repeat it with its client token",
+    )
 }
 
 fn decode(header: &Header, body: &[u8]) -> Result<Request, Failure> {

@@ -2,12 +2,14 @@
 //! threads. Everything else takes an [`Edge`], so that a whole service can run
 //! single-threaded from a seed.
 
+mod background;
 mod clock;
 mod entropy;
 mod hash;
 mod tasks;
 mod workers;
 
+pub use background::{Background, ManualBackground};
 pub use clock::{Clock, ManualTime, Timestamp};
 pub use entropy::{Entropy, NoEntropy};
 pub use hash::HashKey;
@@ -23,12 +25,19 @@ pub struct Edge {
     pub entropy: Entropy,
     /// Threads with queues.
     pub workers: Workers,
+    /// Work that goes on when its caller is gone.
+    pub background: Background,
 }
 
 impl Edge {
     /// The real machine.
     #[must_use]
     pub fn system() -> Self {
-        Self { clock: Clock::system(), entropy: Entropy::system(), workers: Workers::threads() }
+        Self {
+            clock: Clock::system(),
+            entropy: Entropy::system(),
+            workers: Workers::threads(),
+            background: Background::runtime(),
+        }
     }
 }

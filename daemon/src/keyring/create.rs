@@ -11,7 +11,7 @@ use super::record::{
     AliasRecord, ClientTokenRecord, IntentRecord, KeyRecord, Location, OutboxRecord, VersionRecord, path,
 };
 use crate::admission::Admitted;
-use crate::audit::Trail;
+use crate::audit::{Event, ResourceKind, Trail};
 use crate::backend::hsm::command::{Answer, CheckValue, Command, HsmError, Template};
 use crate::backend::software;
 use crate::edge::Timestamp;
@@ -75,35 +75,80 @@ impl Keyring {
         if let Some(alias) = &new.alias
             && self.alias(alias.as_str()).await?.is_some()
         {
-            return Err(alias_taken());
+            return self.alias_or_former(&token_path, new, trail).await;
         }
         let ids = (self.edge.entropy.uuid()?, self.edge.entropy.uuid()?);
-        trail.about_key(ids.0);
+        // Before anything is begun: a record that is too large is refused here.
+        let key = key_record(new, ids.0, ids.1, self.edge.clock.now());
+        let key_value = self.store.put(&path::key(ids.0), &key)?;
         let intent = self.write_intent(trail).await?;
-        let material = match self.new_material(new, ids).await {
-            Ok(material) => material,
-            Err(failure) => {
-                self.drop_intent(intent).await;
-                return Err(failure);
-            }
-        };
-        let mut ops = self.creation(new, ids, material, trail)?;
-        ops.push(Op {
-            change: Change::Put(self.store.put(&token_path, &token_record(new, ids, self.edge.clock.now()))?),
-            key: token_path.clone(),
-            expect: token_expected,
-        });
-        ops.push(Op { key: intent.clone(), expect: Expect::Any, change: Change::Delete });
-        match self.commit(ops).await {
-            Ok(_) => {
-                trail.in_outbox();
+        let made = self.make(new, ids, key_value, (&token_path, token_expected), &intent, trail).await;
+        match made {
+            Ok(()) => {
                 self.counts.add(KeyState::Enabled, new.spec);
                 Ok((ids.0, Some(ids.1)))
             }
             Err(error) => {
                 self.drop_intent(intent).await;
-                self.settle_conflict(error, &token_path, new).await
+                match error {
+                    MakeError::LostRace => self.alias_or_former(&token_path, new, trail).await,
+                    MakeError::Failed(failure) => Err(failure),
+                }
             }
+        }
+    }
+
+    /// Material, then the one commit that makes the key exist.
+    async fn make(
+        &self,
+        new: &NewKey,
+        ids: (Uuid, Uuid),
+        key_value: Vec<u8>,
+        (token_path, token_expected): (&[u8], Expect),
+        intent: &[u8],
+        trail: &mut Trail,
+    ) -> Result<(), MakeError> {
+        let material = self.new_material(new, ids).await?;
+        // The event that is committed is the key's; a failure's names no key.
+        let mut event = trail.snapshot(Code::Ok).ok_or(Code::Internal).map_err(Failure::from)?;
+        event.resource_kind = ResourceKind::Key;
+        event.resources = vec![ids.0];
+        let mut ops = self.creation(new, ids, key_value, material, event)?;
+        let token = token_record(new, ids, self.edge.clock.now());
+        ops.push(Op {
+            change: Change::Put(self.store.put(token_path, &token)?),
+            key: token_path.to_vec(),
+            expect: token_expected,
+        });
+        ops.push(Op { key: intent.to_vec(), expect: Expect::Any, change: Change::Delete });
+        match self.commit(ops).await {
+            Ok(_) => {
+                trail.about_key(ids.0);
+                trail.in_outbox();
+                Ok(())
+            }
+            Err(StoreError::Conflict { .. }) => Err(MakeError::LostRace),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The alias is there already, or somebody was faster: the same request with the
+    /// same token finds its key, any other is refused.
+    async fn alias_or_former(
+        &self,
+        token_path: &[u8],
+        new: &NewKey,
+        trail: &mut Trail,
+    ) -> Result<(Uuid, Option<Uuid>), Failure> {
+        match self.former_result(token_path, new).await? {
+            Former::Result(key_id, version_id) => {
+                trail.about_key(key_id);
+                Ok((key_id, version_id))
+            }
+            Former::Expired(_) | Former::None => Err(Failure::new(
+                Code::AlreadyExists,
+                "the alias is taken; choose another or describe the key it points at",
+            )),
         }
     }
 
@@ -205,16 +250,15 @@ impl Keyring {
         &self,
         new: &NewKey,
         (key_id, version_id): (Uuid, Uuid),
+        key_value: Vec<u8>,
         material: NewMaterial,
-        trail: &Trail,
+        event: Event,
     ) -> Result<Vec<Op>, Failure> {
-        let now = self.edge.clock.now();
-        let key = key_record(new, key_id, version_id, now);
         let version = VersionRecord {
             key_id,
             version_id,
             number: 1,
-            created_at: now,
+            created_at: self.edge.clock.now(),
             suite: Some(material.suite),
             check_value: material.check_value,
             locations: vec![material.location],
@@ -224,12 +268,11 @@ impl Keyring {
             public_key: None,
             destroyed_at: None,
         };
-        let event = trail.snapshot(Code::Ok).ok_or(Code::Internal)?;
         let key_path = path::key(key_id);
         let version_path = path::version(key_id, version_id);
         let outbox_path = path::outbox(event.event_id);
         let mut puts = vec![
-            (self.store.put(&key_path, &key)?, key_path),
+            (key_value, key_path),
             (self.store.put(&version_path, &version)?, version_path),
             (self.store.put(&outbox_path, &OutboxRecord { event })?, outbox_path),
         ];
@@ -239,25 +282,6 @@ impl Keyring {
         }
         let absent = |(value, key)| Op { key, expect: Expect::Absent, change: Change::Put(value) };
         Ok(puts.into_iter().map(absent).collect())
-    }
-
-    /// A commit that lost a race: to the same client token, or to the same alias.
-    async fn settle_conflict(
-        &self,
-        error: StoreError,
-        token_path: &[u8],
-        new: &NewKey,
-    ) -> Result<(Uuid, Option<Uuid>), Failure> {
-        let StoreError::Conflict { key } = &error else {
-            return Err(error.into());
-        };
-        if key.starts_with(path::ALIASES) {
-            return Err(alias_taken());
-        }
-        match self.former_result(token_path, new).await? {
-            Former::Result(key_id, version_id) => Ok((key_id, version_id)),
-            Former::Expired(_) | Former::None => Err(error.into()),
-        }
     }
 
     /// Removes client tokens that no longer stand for anything; at most `limit` are looked at.
@@ -287,8 +311,18 @@ enum Former {
     None,
 }
 
-fn alias_taken() -> Failure {
-    Failure::new(Code::AlreadyExists, "the alias is taken; choose another or describe the key it points at")
+/// Why the commit of a new key didn't come about.
+enum MakeError {
+    /// The alias or the client token was written meanwhile.
+    LostRace,
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl<T: Into<Failure>> From<T> for MakeError {
+    fn from(error: T) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 fn token_record(new: &NewKey, (key_id, version_id): (Uuid, Uuid), now: Timestamp) -> ClientTokenRecord {

@@ -49,6 +49,7 @@ impl Keyring {
             attempt = self.encrypt_once(grant, &version, plaintext, context).await;
         }
         let blob = settle(attempt)?;
+        self.recheck(grant).await?;
         Ok(Encrypted { version_id: primary, blob })
     }
 
@@ -69,12 +70,14 @@ impl Keyring {
             self.forget_objects(blob.version_id, salt);
             attempt = self.decrypt_once(grant, &version, blob, context).await;
         }
-        settle(attempt)
+        let plaintext = settle(attempt)?;
+        self.recheck(grant).await?;
+        Ok(plaintext)
     }
 
     /// Random bytes from the pool.
     pub async fn random(&self, len: u16) -> Result<SecretBytes, Failure> {
-        Ok(self.bytes_from_lane(Command::Random { len }, None).await?)
+        Ok(self.bytes_from_lane(Command::Random { len }).await?)
     }
 
     async fn encrypt_once(
@@ -89,9 +92,7 @@ impl Keyring {
         let (object, suite, salt, _lease);
         match &*material {
             Material::Software(key) => {
-                let blob = key.seal(ids, &self.edge.entropy, plaintext.expose(), context)?;
-                self.recheck(grant).await?;
-                return Ok(blob);
+                return Ok(key.seal(ids, &self.edge.entropy, plaintext.expose(), context)?);
             }
             Material::Derived(key) => {
                 let fresh = key.next_salt(&self.edge.entropy)?;
@@ -111,7 +112,7 @@ impl Keyring {
         let mut blob = header.prefix();
         let aad = authenticated_data(&blob, context);
         let command = Command::GcmSeal { object, nonce, aad, plaintext: plaintext.clone() };
-        let sealed = self.bytes_from_lane(command, Some(grant)).await.map_err(|error| gone(error, salt))?;
+        let sealed = self.bytes_from_lane(command).await.map_err(|error| gone(error, salt))?;
         blob.extend_from_slice(sealed.expose());
         Ok(blob)
     }
@@ -125,23 +126,18 @@ impl Keyring {
     ) -> Result<SecretBytes, UseError> {
         let material = self.material(grant.key(), version).await?;
         match &*material {
-            Material::Software(key) => {
-                let plaintext = key.open(blob, context)?;
-                self.recheck(grant).await?;
-                Ok(plaintext)
-            }
+            Material::Software(key) => Ok(key.open(blob, context)?),
             Material::Derived(key) => {
                 let salt: [u8; 16] = blob.salt.try_into().map_err(|_| Failure::ciphertext())?;
                 let sub_key = self.sub_key(version.record.version_id, key, salt).await?;
-                self.open_in_hsm(grant, sub_key.object(), blob, context, Some(salt)).await
+                self.open_in_hsm(sub_key.object(), blob, context, Some(salt)).await
             }
-            Material::Direct(key) => self.open_in_hsm(grant, key.lease.object(), blob, context, None).await,
+            Material::Direct(key) => self.open_in_hsm(key.lease.object(), blob, context, None).await,
         }
     }
 
     async fn open_in_hsm(
         &self,
-        grant: &Grant,
         object: ObjectId,
         blob: &BlobRef<'_>,
         context: &EncryptionContext,
@@ -149,51 +145,25 @@ impl Keyring {
     ) -> Result<SecretBytes, UseError> {
         let aad = authenticated_data(blob.header, context);
         let command = Command::GcmOpen { object, nonce: blob.nonce, aad, sealed: blob.sealed.to_vec() };
-        self.bytes_from_lane(command, Some(grant)).await.map_err(|error| gone(error, salt))
+        self.bytes_from_lane(command).await.map_err(|error| gone(error, salt))
     }
 
-    /// Runs a command in place if the lane is free, else queues it. A call that
-    /// waited answers only if its key may still be used.
-    async fn bytes_from_lane(
-        &self,
-        command: Command,
-        grant: Option<&Grant>,
-    ) -> Result<SecretBytes, LaneError> {
+    /// Runs a command in place if the lane is free, else queues it.
+    async fn bytes_from_lane(&self, command: Command) -> Result<SecretBytes, HsmError> {
         let answer = match self.lane().try_run(&command) {
             Some(answer) => answer,
-            None => {
-                let answer = self.lane().run(command).await;
-                if let Some(grant) = grant {
-                    self.recheck(grant).await.map_err(LaneError::Refused)?;
-                }
-                answer
-            }
+            None => self.lane().run(command).await,
         };
-        match answer {
-            Ok(Answer::Bytes(bytes)) => Ok(bytes),
-            Ok(_) => Err(LaneError::Hsm(HsmError::Fault("bytes were asked for".into()))),
-            Err(error) => Err(LaneError::Hsm(error)),
+        match answer? {
+            Answer::Bytes(bytes) => Ok(bytes),
+            _ => Err(HsmError::Fault("bytes were asked for".into())),
         }
     }
 }
 
-enum LaneError {
-    Hsm(HsmError),
-    Refused(Failure),
-}
-
-impl From<LaneError> for Failure {
-    fn from(error: LaneError) -> Self {
-        match error {
-            LaneError::Hsm(error) => error.into(),
-            LaneError::Refused(failure) => failure,
-        }
-    }
-}
-
-fn gone(error: LaneError, salt: Option<[u8; 16]>) -> UseError {
+fn gone(error: HsmError, salt: Option<[u8; 16]>) -> UseError {
     match error {
-        LaneError::Hsm(HsmError::ObjectGone) => UseError::Gone(salt),
+        HsmError::ObjectGone => UseError::Gone(salt),
         other => UseError::Failed(other.into()),
     }
 }

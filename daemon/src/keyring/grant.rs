@@ -35,9 +35,9 @@ impl Keyring {
         Ok(Grant { key: current })
     }
 
-    /// For a call that waited after its grant was given: nothing leaves the
-    /// daemon under a key that was switched off meanwhile.
-    pub(super) async fn recheck(&self, grant: &Grant) -> Result<(), Failure> {
+    /// At the end of every use: nothing leaves the daemon under a key that was
+    /// switched off while the call waited.
+    pub async fn recheck(&self, grant: &Grant) -> Result<(), Failure> {
         let current = self.find_id(grant.key.record.key_id).await?.ok_or(Code::AccessDenied)?;
         if current.revision == grant.key.revision { Ok(()) } else { check(&current, current.record.usage) }
     }

@@ -184,13 +184,14 @@ impl Keyring {
         found(self.caches.keys.get_or_load(&key_id, load).await)
     }
 
+    /// A version's id names it alone, but only its own key may use it.
     async fn version(&self, key_id: Uuid, version_id: Uuid) -> Result<Option<VersionEntry>, StoreError> {
         if let Some(entry) = self.caches.versions.get(&version_id) {
-            // A version's id names it alone, but only its own key may use it.
             return Ok((entry.record.key_id == key_id).then_some(entry));
         }
         let load = self.load::<VersionRecord>(path::version(key_id, version_id));
-        found(self.caches.versions.get_or_load(&version_id, load).await)
+        let entry = found(self.caches.versions.get_or_load(&version_id, load).await)?;
+        Ok(entry.filter(|entry| entry.record.key_id == key_id))
     }
 
     async fn alias(&self, alias: &str) -> Result<Option<Uuid>, StoreError> {

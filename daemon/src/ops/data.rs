@@ -66,6 +66,7 @@ pub(super) async fn re_encrypt(
         open_blob(service, call, body.source_key.as_ref(), &body.ciphertext_blob.0, &body.source_context)
             .await?;
     let made = keyring.encrypt(&destination, &opened.plaintext, &body.destination_context).await?;
+    keyring.recheck(&opened.grant).await?;
     Ok(ReEncryptReply {
         source_key_id: opened.grant.key().record.key_id,
         source_key_version_id: opened.version_id,

@@ -179,6 +179,7 @@ impl Server {
     /// Waits until every connection has ended.
     pub async fn finished(&self) {
         self.tasks.finished().await;
+        self.service.edge.background.finished().await;
     }
 }
 

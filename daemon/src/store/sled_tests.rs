@@ -24,7 +24,12 @@ impl Bench {
     fn new(queue: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (workers, manual) = Workers::manual();
-        let edge = Edge { clock: Clock::manual(0).0, entropy: Entropy::seeded(1), workers };
+        let edge = Edge {
+            clock: Clock::manual(0).0,
+            entropy: Entropy::seeded(1),
+            workers,
+            background: crate::edge::Background::manual().0,
+        };
         let (syncs, refuse) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None::<io::ErrorKind>)));
         let (counter, refusal) = (Arc::clone(&syncs), Arc::clone(&refuse));
         let sync = move |file: &File| {

@@ -17,7 +17,9 @@ use clavigerd::audit::AuditLog;
 use clavigerd::backend::hsm::lane::Lane;
 use clavigerd::backend::hsm::pool::Pool;
 use clavigerd::config::Limits;
-use clavigerd::edge::{Clock, Edge, Entropy, ManualTime, ManualWorkers, Workers};
+use clavigerd::edge::{
+    Background, Clock, Edge, Entropy, ManualBackground, ManualTime, ManualWorkers, Workers,
+};
 use clavigerd::identity::{Caller, Endpoint, EndpointKind, Peer};
 use clavigerd::keyring::Keyring;
 use clavigerd::service::{Frame, Outcome, Service};
@@ -38,6 +40,7 @@ pub struct Sim {
     edge: Edge,
     store: Arc<MemoryStore>,
     workers: Arc<ManualWorkers>,
+    changes: Arc<ManualBackground>,
     dice: Entropy,
     calls: Vec<(u64, BoxFuture<'static, Outcome>)>,
     next_id: u64,
@@ -49,7 +52,8 @@ impl Sim {
     pub fn new(seed: u64) -> Self {
         let (clock, time) = Clock::manual(1_700_000_000_000);
         let (queues, workers) = Workers::manual();
-        let edge = Edge { clock, entropy: Entropy::seeded(seed), workers: queues };
+        let (background, changes) = Background::manual();
+        let edge = Edge { clock, entropy: Entropy::seeded(seed), workers: queues, background };
         let store = MemoryStore::new(&edge, 64).unwrap();
         let endpoint = Arc::new(Endpoint { name: "admin".into(), kind: EndpointKind::Admin });
         let peer = Arc::new(Peer { uid: 0, gid: 0, pid: 1, pidfd: None });
@@ -64,6 +68,7 @@ impl Sim {
             edge,
             store,
             workers,
+            changes,
             dice,
             calls: Vec::new(),
             next_id: 1,
@@ -104,6 +109,7 @@ impl Sim {
     pub fn crash(&mut self) {
         self.trace.push("crash".into());
         self.calls.clear();
+        self.changes.clear();
         while self.workers.step(0).is_some() {}
         self.store.crash();
         self.service = Self::service(&self.edge);
@@ -148,7 +154,11 @@ impl Sim {
     /// One step of whatever the dice say: a call, a queue's job, or time.
     pub fn step(&mut self) {
         match self.roll(10) {
-            0..4 if !self.calls.is_empty() => self.poll(self.roll(self.calls.len())),
+            0..3 if !self.calls.is_empty() => self.poll(self.roll(self.calls.len())),
+            3..5 if self.changes.running() > 0 => {
+                self.changes.step(self.roll(64));
+                self.trace.push("change".into());
+            }
             9 => {
                 let ms = self.roll(40) as u64;
                 self.time.advance(Duration::from_millis(ms));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::put;
-use clavigerd::edge::{Clock, Edge, Entropy, Workers};
+use clavigerd::edge::{Background, Clock, Edge, Entropy, Workers};
 use clavigerd::store::{MemoryStore, Store, StoreError};
 use futures_util::FutureExt;
 
@@ -11,7 +11,12 @@ use futures_util::FutureExt;
 /// batches were answered and which survived.
 fn crash_after(steps: usize, seed: u64) -> (usize, Vec<u8>) {
     let (workers, manual) = Workers::manual();
-    let edge = Edge { clock: Clock::manual(0).0, entropy: Entropy::seeded(seed), workers };
+    let edge = Edge {
+        clock: Clock::manual(0).0,
+        entropy: Entropy::seeded(seed),
+        workers,
+        background: Background::manual().0,
+    };
     let store = MemoryStore::new(&edge, 100).unwrap();
     let mut commits = Vec::new();
     for i in 0..10_u8 {
@@ -55,7 +60,12 @@ fn a_crash_keeps_what_was_answered_and_a_seed_decides_the_rest() {
 #[test]
 fn full_queues_answer_busy_at_once_and_recover() {
     let (workers, manual) = Workers::manual();
-    let edge = Edge { clock: Clock::manual(0).0, entropy: Entropy::seeded(1), workers };
+    let edge = Edge {
+        clock: Clock::manual(0).0,
+        entropy: Entropy::seeded(1),
+        workers,
+        background: Background::manual().0,
+    };
     let store = MemoryStore::new(&edge, 2).unwrap();
     let waiting: Vec<_> = (0..2_u8).map(|i| store.commit(vec![put(&[i], b"")])).collect();
     assert_eq!(store.commit(vec![]).now_or_never(), Some(Err(StoreError::Busy)));
