@@ -31,7 +31,9 @@ use crate::service::{Frame, Outcome, Service, TIME_SLICE, write_refusal};
 const FRAMES_PER_TURN: usize = 64;
 /// Unsent reply bytes above which no further frame is run.
 const UNSENT_LIMIT: usize = 1024 * 1024;
-/// What a reply may have beyond its request, but for batches and lists.
+/// What of its request a reply may give back, but for batches and lists.
+const REPLY_ECHO: usize = 64 * 1024;
+/// What it may have beyond that.
 const REPLY_EXTRA: usize = 16 * 1024;
 /// Hellos that may be refused before the connection is closed.
 const REFUSED_HELLOS: u32 = 8;
@@ -220,7 +222,7 @@ impl Connection {
     fn reply_bound(&self, header: &Header) -> usize {
         match Opcode::from_number(header.opcode) {
             Some(Opcode::Batch | Opcode::ListKeys) => self.context.service.limits.max_body as usize,
-            _ => header.length as usize + REPLY_EXTRA,
+            _ => (header.length as usize).min(REPLY_ECHO) + REPLY_EXTRA,
         }
     }
 
