@@ -6,12 +6,14 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use clavigerd::backend::hsm;
 use clavigerd::backend::hsm::member::Member;
 use clavigerd::config::Config;
 use clavigerd::daemon;
+use clavigerd::daemon::process::{self, ProcessError};
 use clavigerd::edge::Edge;
 use clavigerd::store::StateLock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failed> {
+    process::harden().map_err(Failed::other)?;
     match cli.command {
         Some(Command::CheckConfig { config }) => {
             read_config(&config)?;
@@ -146,6 +149,10 @@ fn serve(run: Run) -> Result<(), Failed> {
             return Err(Failed::usage(text));
         }
     };
+    process::raise_descriptors(&config).map_err(|error| match error {
+        ProcessError::Descriptors { .. } => Failed::usage(error),
+        ProcessError::System { .. } => Failed::other(error),
+    })?;
     start_log();
     let socket = config.admin.socket.clone();
     let stop_timeout = config.limits.stop_timeout;

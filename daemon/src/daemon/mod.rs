@@ -6,6 +6,7 @@
 //! What stands in brackets is retried while the HSM isn't there; until then only
 //! ping and status are answered.
 
+pub mod process;
 mod unlock;
 mod upkeep;
 
