@@ -6,6 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use clavigerd::config::Limits;
+use clavigerd::edge::Edge;
+use clavigerd::store::{Change, Expect, Op, SledStore, StateLock, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -63,4 +66,47 @@ fn too_few_descriptors_are_told_before_anything_is_made() {
     let said = refused(dev("ulimit -n 4159;", &state), 2);
     assert!(said.contains("max_connections") && said.contains("4160") && said.contains("4159"), "{said}");
     assert!(!state.exists());
+}
+
+/// Writes a record as a daemon would, without its domain.
+fn put_record(state_dir: &Path) {
+    let (state, edge, limits) = (StateLock::acquire(state_dir).unwrap(), Edge::system(), Limits::default());
+    let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge).unwrap();
+    let op = Op { key: b"k/1".to_vec(), expect: Expect::Absent, change: Change::Put(b"a record".to_vec()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.commit(vec![op])).unwrap();
+    runtime.block_on(store.close()).unwrap();
+}
+
+#[test]
+fn no_domain_is_made_beside_a_store_with_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    // A store without records is no obstacle.
+    assert!(stop(serving(dev("", &state))).status.success());
+    let kept = dir.path().join("copy");
+    std::fs::rename(state.join("domain"), &kept).unwrap();
+    std::fs::remove_dir_all(state.join("token")).unwrap();
+    assert!(stop(serving(dev("", &state))).status.success());
+    std::fs::rename(state.join("domain"), &kept).unwrap();
+
+    put_record(&state);
+    let said = refused(dev("", &state), 1);
+    assert!(said.contains("the domain file is missing") && said.contains("from your copy"), "{said}");
+    assert!(!state.join("domain").exists());
+
+    let config = dir.path().join("claviger.toml");
+    let pin = dir.path().join("pin");
+    std::fs::rename(state.join("token/pin"), &pin).unwrap();
+    let text = format!(
+        "state_dir = {state:?}\nallow_software_tokens = true\n[admin]\nsocket = {:?}\n[[hsm]]\nname = \"a\"\nprofile = \"embedded\"\npin = {{ file = {:?} }}\n",
+        dir.path().join("a.sock"),
+        pin,
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut init = Command::new(PROGRAM);
+    init.args(["hsm", "init", "--config"]).arg(&config);
+    let said = refused(init, 1);
+    assert!(said.contains("the domain file is missing") && said.contains("from your copy"), "{said}");
+    assert!(!state.join("domain").exists());
 }
