@@ -77,3 +77,22 @@ async fn from_nothing_to_a_message_and_back() {
     let gone = member.serve.run(open(sealed.expose())).await;
     assert_eq!(gone, Err(HsmError::ObjectGone));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_does_not_say_in_place_is_never_called_in_place() {
+    for in_place in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = Profile { in_place, ..Profile::load("embedded").unwrap() };
+        let config = configuration(dir.path(), profile);
+        let open = move || {
+            let edge = Edge::system();
+            init(&config, &[], &edge, &mut |_| ControlFlow::Continue(())).unwrap();
+            member::open(&config.hsm[0], None, &edge.workers, &config.limits, 1).unwrap()
+        };
+        let member = tokio::task::spawn_blocking(open).await.unwrap();
+        for lane in [&member.serve, &member.make] {
+            assert_eq!(lane.try_run(&Command::Canary).is_some(), in_place);
+            assert!(!matches!(lane.run(Command::Canary).await, Err(HsmError::Busy)));
+        }
+    }
+}

@@ -21,6 +21,11 @@ pub struct Profile {
     pub name: String,
     /// Whether it is hardware; software never counts as such.
     pub hardware: bool,
+    /// Whether a call is so fast, and so sure to return, that the thread of an async
+    /// runtime may make it itself. To be said only of what was measured: unless it is,
+    /// every call waits in a queue of its own thread.
+    #[serde(default)]
+    pub in_place: bool,
     /// Which slots a member of this kind has.
     pub layout: Layout,
     /// How key material leaves it.

@@ -158,19 +158,29 @@ mod tests {
         let cases = [
             ("hardware = false", "hardware = 1", 3, "hardware", "expected a boolean"),
             ("hardware = false", "hardware = false\nspeed = 3", 4, "speed", "unknown field `speed`"),
-            ("sha-1", "md5", 27, "oaep-hash", "unknown variant `md5`"),
-            ("keep-sessions-open", "slow", 9, "quirks", "unknown variant `slow`"),
-            ("modulus-bits = 3072", "modulus-bits = 2048", 28, "modulus-bits", "expected 3072 or 4096"),
-            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 20, "aes-gcm", "expected u64"),
-            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 20, "aes-gcn", "unknown variant `aes-gcn`"),
-            ("aes-gcm = 0x1087\n", "", 16, "mechanisms", "expected a number for aes-gcm"),
+            ("sha-1", "md5", 29, "oaep-hash", "unknown variant `md5`"),
+            ("keep-sessions-open", "slow", 11, "quirks", "unknown variant `slow`"),
+            ("modulus-bits = 3072", "modulus-bits = 2048", 30, "modulus-bits", "expected 3072 or 4096"),
+            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 22, "aes-gcm", "expected u64"),
+            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 22, "aes-gcn", "unknown variant `aes-gcn`"),
+            ("aes-gcm = 0x1087\n", "", 18, "mechanisms", "expected a number for aes-gcm"),
             ("name = \"softhsm2\"", "name = \"Soft HSM\"", 2, "name", "expected 1 to 32 of"),
+            ("in-place = true", "in-place = \"no\"", 5, "in-place", "expected a boolean"),
         ];
         for (from, to, line, key, expectation) in cases {
             assert!(SOFTHSM2.contains(from), "{from}");
             let error = Profile::parse("f.toml", &SOFTHSM2.replacen(from, to, 1)).unwrap_err();
             assert_eq!((error.line, error.key.as_deref()), (Some(line), Some(key)), "{error}");
             assert!(error.expectation.contains(expectation), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_a_profile_that_says_so_runs_in_place() {
+        for (_, text) in BUILT_IN {
+            assert!(Profile::parse("f.toml", text).unwrap().in_place);
+            let silent = text.replace("in-place = true\n", "");
+            assert!(!Profile::parse("f.toml", &silent).unwrap().in_place);
         }
     }
 

@@ -29,12 +29,18 @@ pub struct AuditLog {
     dirty: AtomicBool,
     /// The last write failed.
     failing: AtomicBool,
+    /// What the file holds is not known any more; stays so until a restart.
+    broken: AtomicBool,
     written: Notify,
     syncer: Worker,
 }
 
 enum Sink {
-    File { file: File, len: u64 },
+    /// Shared with a running sync, which must not need a new descriptor.
+    File {
+        file: Arc<File>,
+        len: u64,
+    },
     Memory(Vec<u8>),
 }
 
@@ -54,7 +60,7 @@ impl AuditLog {
             }
         }
         file.sync_all()?;
-        Ok(Self::new(Sink::File { file, len }, syncer))
+        Ok(Self::new(Sink::File { file: Arc::new(file), len }, syncer))
     }
 
     fn new(sink: Sink, syncer: Worker) -> Self {
@@ -62,6 +68,7 @@ impl AuditLog {
             sink: Mutex::new(sink),
             dirty: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             written: Notify::new(),
             syncer,
         }
@@ -76,7 +83,8 @@ impl AuditLog {
     /// Writes a batch of events; the kernel has them when this returns.
     ///
     /// # Errors
-    /// [`AuditFailed`] where the file can't take them; then none of them is in it.
+    /// [`AuditFailed`] where the file can't take them; then none of them is in it. For
+    /// ever, once a sync failed or half a batch could not be taken back.
     pub fn record(&self, events: &[Event]) -> Result<Recorded, AuditFailed> {
         if events.is_empty() {
             return Ok(Recorded(()));
@@ -86,21 +94,7 @@ impl AuditLog {
             serde_json::to_writer(&mut text, &line(event)).map_err(|_| AuditFailed)?;
             text.push(b'\n');
         }
-        match &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
-            Sink::Memory(log) => log.extend_from_slice(&text),
-            Sink::File { file, len } => {
-                if let Err(error) = file.write_all(&text) {
-                    // Once, however many calls it costs.
-                    if !self.failing.swap(true, Ordering::AcqRel) {
-                        tracing::error!(%error, "the audit log (audit.jsonl in the state directory) can't be written: calls are refused until it can");
-                    }
-                    // Half a batch must not stay: its calls will be refused.
-                    let _ = file.set_len(*len);
-                    return Err(AuditFailed);
-                }
-                *len += text.len() as u64;
-            }
-        }
+        self.append(&text)?;
         if self.failing.swap(false, Ordering::AcqRel) {
             tracing::info!("the audit log can be written again");
         }
@@ -110,9 +104,44 @@ impl AuditLog {
         Ok(Recorded(()))
     }
 
+    fn append(&self, text: &[u8]) -> Result<(), AuditFailed> {
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.broken.load(Ordering::Acquire) {
+            return Err(AuditFailed);
+        }
+        match &mut *sink {
+            Sink::Memory(log) => log.extend_from_slice(text),
+            Sink::File { file, len } => {
+                if let Err(error) = (&**file).write_all(text) {
+                    // Once, however many calls it costs.
+                    if !self.failing.swap(true, Ordering::AcqRel) {
+                        tracing::error!(%error, "the audit log (audit.jsonl in the state directory) can't be written: calls are refused until it can");
+                    }
+                    // Half a batch must not stay: its calls will be refused.
+                    return Err(file.set_len(*len).map_or_else(|e| self.give_up(&e), |()| AuditFailed));
+                }
+                *len += text.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses every event from now on. After a failed sync the kernel may have
+    /// dropped what it held and call the next sync a success, and after half a batch
+    /// the next line would be glued to it: only a new start looks at the file itself.
+    fn give_up(&self, error: &io::Error) -> AuditFailed {
+        if !self.broken.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "what the audit log (audit.jsonl in the state directory) holds is not certain any more: calls are refused; mend the disk and restart the daemon");
+        }
+        AuditFailed
+    }
+
     /// Whether the next event is likely to be taken. While the log fails, `probe` is
     /// written to find out: a change must not be made that could not be recorded.
     pub fn ready(&self, probe: impl FnOnce() -> Option<Event>) -> bool {
+        if self.broken.load(Ordering::Acquire) {
+            return false;
+        }
         !self.failing.load(Ordering::Acquire) || probe().is_some_and(|event| self.record(&[event]).is_ok())
     }
 
@@ -126,28 +155,27 @@ impl AuditLog {
     /// Puts what was written on the disk, on the log's own worker.
     ///
     /// # Errors
-    /// [`AuditFailed`] where the disk refuses, or too many syncs wait already.
+    /// [`AuditFailed`] where the disk refuses, from then on for ever, or too many
+    /// syncs wait already.
     pub async fn sync(self: &Arc<Self>) -> Result<(), AuditFailed> {
         let (done, wait) = oneshot::channel();
         let log = Arc::clone(self);
-        self.syncer.submit(move || drop(done.send(log.sync_now()))).map_err(|_| AuditFailed)?;
-        match wait.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the audit log can't be synced");
-                Err(AuditFailed)
-            }
-            Err(_) => Err(AuditFailed),
-        }
+        let sync = move || {
+            let _ = done.send(log.sync_now());
+        };
+        self.syncer.submit(sync).map_err(|_| AuditFailed)?;
+        wait.await.unwrap_or(Err(AuditFailed))
     }
 
-    fn sync_now(&self) -> io::Result<()> {
+    fn sync_now(&self) -> Result<(), AuditFailed> {
+        // Also where there is nothing to be had any more: nobody should try again.
         self.dirty.store(false, Ordering::Release);
         let file = match &*self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
+            _ if self.broken.load(Ordering::Acquire) => return Err(AuditFailed),
             Sink::Memory(_) => return Ok(()),
-            Sink::File { file, .. } => file.try_clone()?,
+            Sink::File { file, .. } => Arc::clone(file),
         };
-        file.sync_data().inspect_err(|_| self.dirty.store(true, Ordering::Release))
+        file.sync_data().map_err(|error| self.give_up(&error))
     }
 
     /// The log's lines so far, of an in-memory log.
@@ -223,6 +251,7 @@ fn rfc3339(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use serde_json::Value;
 
     fn syncer() -> Worker {
@@ -263,16 +292,69 @@ mod tests {
         assert!(serde_json::from_str::<Value>(lines[1]).is_ok());
     }
 
-    #[test]
-    fn a_log_that_cannot_be_written_says_so_and_keeps_no_half() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.jsonl");
-        std::fs::write(&path, "").unwrap();
-        let read_only = File::open(&path).unwrap();
-        let log = AuditLog::new(Sink::File { file: read_only, len: 0 }, syncer());
-        assert_eq!(log.record(&[event(1)]).map(|_| ()), Err(AuditFailed));
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    fn on_file(file: File) -> Arc<AuditLog> {
+        let syncer = crate::edge::Workers::threads().start("audit", 4).unwrap();
+        Arc::new(AuditLog::new(Sink::File { file: Arc::new(file), len: 0 }, syncer))
+    }
+
+    /// An empty file in memory that can't grow, as on a full disk.
+    fn full() -> File {
+        use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+        use nix::sys::memfd::{MFdFlags, memfd_create};
+        let file = memfd_create(c"full", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+        file.into()
+    }
+
+    fn pipe() -> (io::PipeReader, File) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader, File::from(std::os::fd::OwnedFd::from(writer)))
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_is_taken_back_and_forgotten_once_there_is_space() {
+        let log = on_file(full());
+        assert_eq!(log.record(&[event(1)]).map(drop), Err(AuditFailed));
         assert!(!log.ready(|| Some(event(2))), "it is tried again, and still fails");
         assert!(log.record(&[]).is_ok());
+        assert_eq!(log.sync().await, Ok(()), "what was there before is safe");
+        let (space, path) = tempfile::NamedTempFile::new().unwrap().into_parts();
+        *log.sink.lock().unwrap() = Sink::File { file: Arc::new(space), len: 0 };
+        assert!(log.ready(|| Some(event(3))));
+        assert!(log.ready(|| unreachable!("it works")));
+        assert!(log.record(&[event(4)]).is_ok());
+        assert_eq!(log.sync().await, Ok(()));
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_is_for_ever() {
+        // A pipe takes what is written and can't be synced.
+        let (_reader, writer) = pipe();
+        let log = on_file(writer);
+        assert!(log.record(&[event(1)]).is_ok());
+        assert_eq!(log.sync().await, Err(AuditFailed));
+        assert_stays_broken(&log).await;
+    }
+
+    #[tokio::test]
+    async fn half_a_batch_that_cannot_be_taken_back_is_for_ever() {
+        // A pipe can't be cut either, and nobody reads from this one.
+        let log = on_file(pipe().1);
+        assert_eq!(log.record(&[event(1)]).map(drop), Err(AuditFailed));
+        assert_stays_broken(&log).await;
+    }
+
+    /// Even on a file that works.
+    async fn assert_stays_broken(log: &Arc<AuditLog>) {
+        let good = tempfile::tempfile().unwrap();
+        *log.sink.lock().unwrap() = Sink::File { file: Arc::new(good.try_clone().unwrap()), len: 0 };
+        for _ in 0..3 {
+            assert_eq!(log.record(&[event(2)]).map(drop), Err(AuditFailed));
+            assert_eq!(log.sync().await, Err(AuditFailed));
+            assert!(!log.ready(|| unreachable!("no probe helps")));
+        }
+        assert!(log.written().now_or_never().is_none(), "and nobody is woken to sync it");
+        assert_eq!(good.metadata().unwrap().len(), 0);
     }
 }

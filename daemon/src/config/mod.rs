@@ -273,7 +273,7 @@ pub struct Limits {
     pub max_batch: u16,
     /// Bytes that all connections' buffers may hold together.
     pub buffer_bytes: usize,
-    /// Time from accept to a complete hello.
+    /// Time from accept to a complete hello, and from a frame's first byte to its last.
     pub handshake_timeout: Duration,
     /// Time without a frame after which a connection is closed.
     pub idle_timeout: Duration,

@@ -3,6 +3,7 @@
 //! the seed decides.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -91,7 +92,11 @@ impl Queue {
                 }
             };
             drop(state);
-            job();
+            // Whoever waits for this job finds its answer dropped; those behind it
+            // must not wait for ever.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!(queue = %self.name, "a job panicked; its queue goes on");
+            }
         }
     }
 }
@@ -232,6 +237,22 @@ mod tests {
         }
         drop((worker, send));
         assert_eq!(receive.iter().collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_panicking_job_costs_only_itself() {
+        let worker = Workers::threads().start("t", 4).unwrap();
+        let (send, receive) = mpsc::channel();
+        let (lost, after) = (send.clone(), send);
+        worker
+            .submit(move || {
+                let _lost = lost;
+                panic!("a job that panics, as it should");
+            })
+            .unwrap();
+        worker.submit(move || after.send(1).unwrap()).unwrap();
+        assert_eq!(receive.iter().collect::<Vec<_>>(), [1]);
+        worker.submit(|| ()).unwrap();
     }
 
     #[test]

@@ -164,6 +164,15 @@ impl Keyring {
         self.store.store().commit(batch).await
     }
 
+    /// Whether hardware protects a key: it was made in hardware, and hardware holds it.
+    pub async fn in_hardware(&self, key: &KeyEntry) -> Result<bool, StoreError> {
+        let Some(primary) = key.record.primary_version else {
+            return Ok(false);
+        };
+        let version = self.version(key.record.key_id, primary).await?;
+        Ok(self.member.hardware && version.is_some_and(|version| version.record.hardware))
+    }
+
     /// Finds a key by id or alias; `None` if there is no such key.
     pub async fn find(&self, key: &KeyRef) -> Result<Option<KeyEntry>, StoreError> {
         match key {

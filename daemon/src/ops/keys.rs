@@ -7,7 +7,7 @@ use claviger_protocol::body::{
 };
 use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, KeyOrigin, KeyRef, KeySpec, KeyUsage, Protection, codec};
+use claviger_protocol::{Code, KeyOrigin, KeyRef, KeySpec, KeyUsage, codec};
 use uuid::Uuid;
 
 use super::named_key;
@@ -76,9 +76,10 @@ fn default_usage(spec: KeySpec) -> KeyUsage {
     }
 }
 
-pub(super) fn describe(service: &Service, call: &Admitted) -> Result<DescribeKeyReply, Failure> {
-    let key = &named_key(call, 0)?.record;
-    let member = service.keyring()?.member();
+pub(super) async fn describe(service: &Service, call: &Admitted) -> Result<DescribeKeyReply, Failure> {
+    let entry = named_key(call, 0)?;
+    let key = &entry.record;
+    let keyring = service.keyring()?;
     Ok(DescribeKeyReply {
         key_id: key.key_id,
         spec: key.spec,
@@ -105,11 +106,14 @@ pub(super) fn describe(service: &Service, call: &Admitted) -> Result<DescribeKey
         material_expires_at: key.material_expires_at,
         sm2_user_id: key.sm2_user_id.clone(),
         assurance: Assurance {
-            hardware: key.protection == Protection::Hsm && member.hardware,
-            members: vec![member.name.clone()],
+            hardware: keyring.in_hardware(entry).await?,
+            members: vec![keyring.member().name.clone()],
         },
     })
 }
+
+/// Bytes of a page beside its keys: two counts and the token.
+const PAGE_FRAME: usize = 8 + 8 + 16;
 
 pub(super) async fn list(service: &Service, body: &ListKeysRequest) -> Result<ListKeysReply, Failure> {
     let limit = match body.limit {
@@ -126,10 +130,22 @@ pub(super) async fn list(service: &Service, body: &ListKeysRequest) -> Result<Li
     let filter =
         Filter { state: body.state, spec: body.spec, project: body.project.clone(), tag: body.tag.clone() };
     let page = service.keyring()?.list(&filter, after, limit.into()).await?;
-    Ok(ListKeysReply {
-        keys: page.keys.iter().map(summary).collect(),
-        next_page: Bytes(page.next.map(|id| id.as_bytes().to_vec()).unwrap_or_default()),
-    })
+    let mut reply = ListKeysReply { keys: Vec::with_capacity(page.keys.len()), next_page: Bytes::default() };
+    let mut next = page.next;
+    // A page ends where the frame does, whatever was asked for.
+    let mut room = (service.limits.max_body as usize).saturating_sub(PAGE_FRAME);
+    for key in &page.keys {
+        let item = summary(key);
+        let size = codec::encode(&item).map_err(|_| Code::Internal)?.len();
+        let Some(left) = room.checked_sub(size) else {
+            next = reply.keys.last().map(|last| last.key_id);
+            break;
+        };
+        room = left;
+        reply.keys.push(item);
+    }
+    reply.next_page = Bytes(next.map(|id| id.as_bytes().to_vec()).unwrap_or_default());
+    Ok(reply)
 }
 
 fn summary(key: &KeyRecord) -> KeySummary {

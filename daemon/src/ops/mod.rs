@@ -23,7 +23,7 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         Request::Ping(body) => Ok(Reply::Ping(control::ping(body))),
         Request::Status(_) => Ok(Reply::Status(control::status(service))),
         Request::CreateKey(body) => Ok(Reply::CreateKey(keys::create(service, call, body, trail).await?)),
-        Request::DescribeKey(_) => Ok(Reply::DescribeKey(keys::describe(service, call)?)),
+        Request::DescribeKey(_) => Ok(Reply::DescribeKey(keys::describe(service, call).await?)),
         Request::ListKeys(body) => Ok(Reply::ListKeys(keys::list(service, body).await?)),
         Request::EnableKey(body) => {
             Ok(Reply::EnableKey(keys::enable(service, call, &body.keys, trail).await?))

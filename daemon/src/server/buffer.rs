@@ -28,6 +28,12 @@ impl Budget {
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, grown).is_ok()
     }
 
+    /// Counts bytes that are there already, room or not: what was reserved for them
+    /// is given back in the same breath.
+    fn count(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::AcqRel);
+    }
+
     fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::AcqRel);
     }
@@ -35,6 +41,41 @@ impl Budget {
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
+    }
+}
+
+/// Bytes kept free for the replies of calls that run.
+pub(super) struct Reserved {
+    bytes: usize,
+    budget: Arc<Budget>,
+}
+
+impl Reserved {
+    pub(super) fn none(budget: &Arc<Budget>) -> Self {
+        Self { bytes: 0, budget: Arc::clone(budget) }
+    }
+
+    /// Keeps so many bytes more; `false` where the budget has none.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let kept = self.budget.take(bytes);
+        self.bytes += if kept { bytes } else { 0 };
+        kept
+    }
+
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.give_back(bytes);
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -120,13 +161,24 @@ impl Drop for Input {
 }
 
 /// Replies that wait for the socket.
-#[derive(Default)]
 pub(super) struct Output {
     bytes: Vec<u8>,
     sent: usize,
+    counted: usize,
+    budget: Arc<Budget>,
 }
 
 impl Output {
+    pub(super) fn new(budget: &Arc<Budget>) -> Self {
+        Self { bytes: Vec::new(), sent: 0, counted: 0, budget: Arc::clone(budget) }
+    }
+
+    /// Counts what was written to the tail.
+    pub(super) fn count(&mut self) {
+        self.budget.count(self.bytes.len() - self.counted);
+        self.counted = self.bytes.len();
+    }
+
     /// Where replies are written to.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -145,12 +197,14 @@ impl Output {
             self.bytes.clear();
             self.sent = 0;
             self.bytes.shrink_to(BASE);
+            self.budget.give_back(std::mem::take(&mut self.counted));
         }
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
+        self.budget.give_back(self.counted);
         self.bytes.zeroize();
     }
 }
@@ -193,12 +247,28 @@ mod tests {
 
     #[test]
     fn output_is_wiped_and_forgotten_once_sent() {
-        let mut output = Output::default();
+        let budget = Budget::new(100);
+        let mut output = Output::new(&budget);
         output.tail().extend_from_slice(b"abcdef");
+        output.count();
+        assert_eq!(budget.used(), 6);
         output.sent(2);
         assert_eq!(output.unsent(), b"cdef");
         output.sent(4);
         assert!(output.unsent().is_empty());
         assert!(output.tail().is_empty());
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn replies_are_reserved_before_they_are_made() {
+        let budget = Budget::new(10);
+        let mut reserved = Reserved::none(&budget);
+        assert!(reserved.grow(7));
+        assert!(!reserved.grow(4));
+        reserved.shrink(5);
+        assert!(reserved.grow(4) && !reserved.is_none());
+        drop(reserved);
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -5,7 +5,7 @@
 //! A connection runs at most 64 frames or 200 µs, then lets others run. It stops
 //! reading while its peer doesn't take its replies.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::io::{Interest, Ready};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::buffer::{Budget, Input, Output};
+use super::buffer::{Budget, Input, Output, Reserved};
 use super::handshake::greet;
 use crate::failure::Failure;
 use crate::identity::{Caller, Endpoint, Peer};
@@ -31,6 +31,12 @@ use crate::service::{Frame, Outcome, Service, TIME_SLICE, write_refusal};
 const FRAMES_PER_TURN: usize = 64;
 /// Unsent reply bytes above which no further frame is run.
 const UNSENT_LIMIT: usize = 1024 * 1024;
+/// What of its request a reply may give back, but for batches and lists.
+const REPLY_ECHO: usize = 64 * 1024;
+/// What it may have beyond that.
+const REPLY_EXTRA: usize = 16 * 1024;
+/// Hellos that may be refused before the connection is closed.
+const REFUSED_HELLOS: u32 = 8;
 
 /// What a listener gives every connection.
 pub(super) struct Context {
@@ -51,8 +57,17 @@ pub(super) struct Connection {
     input: Input,
     output: Output,
     calls: FuturesUnordered<BoxFuture<'static, Outcome>>,
-    waiting: BTreeSet<u64>,
+    /// Calls in flight, and what is reserved for their replies.
+    waiting: BTreeMap<u64, usize>,
     finished: Vec<Outcome>,
+    reserved: Reserved,
+    /// What is reserved for the finished calls.
+    concluding: usize,
+    refused_hellos: u32,
+    /// A complete frame waits for memory, or for the peer to read.
+    held: bool,
+    /// Since when a frame is incomplete.
+    partial_since: Option<Duration>,
     /// Bytes of a frame that was refused before it was read, still to come.
     skip: usize,
     /// No more input is taken; what is in flight is finished.
@@ -61,11 +76,15 @@ pub(super) struct Connection {
     last_activity: Duration,
 }
 
-/// Whether complete frames may be left in the buffer.
+/// How a turn ended.
 #[derive(PartialEq, Eq)]
 enum Turn {
+    /// Complete frames may be left in the buffer.
     More,
+    /// None is left.
     Done,
+    /// One is left and can't run yet.
+    Held,
 }
 
 impl Connection {
@@ -75,6 +94,7 @@ impl Connection {
         let peer = Peer::of(&stream).ok()?;
         let input = Input::new(&context.budget)?;
         let now = context.service.edge.clock.elapsed();
+        let (output, reserved) = (Output::new(&context.budget), Reserved::none(&context.budget));
         Some(Self {
             context,
             stream,
@@ -82,9 +102,14 @@ impl Connection {
             peer: Arc::new(peer),
             caller: None,
             input,
-            output: Output::default(),
+            output,
+            reserved,
+            concluding: 0,
+            refused_hellos: 0,
+            held: false,
+            partial_since: None,
             calls: FuturesUnordered::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             finished: Vec::new(),
             skip: 0,
             closing: false,
@@ -101,22 +126,20 @@ impl Connection {
         loop {
             let turn = self.take_turn().await;
             self.collect();
-            self.conclude();
+            let concluded = self.conclude();
             if self.send().is_err() || self.is_over() {
                 return;
             }
-            if turn == Turn::More {
+            self.held = turn == Turn::Held;
+            if turn == Turn::More || (self.held && concluded) {
                 tokio::task::yield_now().await;
-                continue;
+                if !stop.is_cancelled() {
+                    continue;
+                }
             }
             let interest = self.interest();
             tokio::select! {
                 biased;
-                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.finish(outcome),
-                ready = wait_ready(&self.stream, interest) => match ready {
-                    Ok(readable) => if readable && self.receive().is_err() { self.closing = true },
-                    Err(_) => return,
-                },
                 () = stop.cancelled(), if !self.closing => self.turn_away(),
                 () = &mut timer => {
                     if self.is_overdue() {
@@ -124,6 +147,11 @@ impl Connection {
                     }
                     timer = clock.sleep(self.until_check()).boxed();
                 }
+                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.finish(outcome),
+                ready = wait_ready(&self.stream, interest) => match ready {
+                    Ok(readable) => if readable && self.receive().is_err() { self.closing = true },
+                    Err(_) => return,
+                },
             }
         }
     }
@@ -133,13 +161,28 @@ impl Connection {
         let clock = self.context.service.edge.clock.clone();
         let began = clock.elapsed();
         for _ in 0..FRAMES_PER_TURN {
-            if self.closing || self.output.unsent().len() > UNSENT_LIMIT {
+            if self.closing {
                 return Turn::Done;
             }
             self.discard_skipped();
-            match self.next_frame() {
-                None => return Turn::Done,
-                Some(header) => self.run_frame(header).await,
+            let Some(header) = self.next_frame() else {
+                let waits = !self.input.window().is_empty() && !self.closing;
+                self.partial_since = waits.then(|| self.partial_since.unwrap_or_else(|| clock.elapsed()));
+                return Turn::Done;
+            };
+            self.partial_since = None;
+            if self.output.unsent().len() > UNSENT_LIMIT {
+                return Turn::Held;
+            }
+            let reply = self.reply_bound(&header);
+            if self.reserved.grow(reply) {
+                self.run_frame(header, reply).await;
+            } else if self.reserved.is_none() {
+                // Nothing of this connection's own will make room.
+                self.input.consume(HEADER_LEN + header.length as usize);
+                self.refuse(header, Code::Busy.into());
+            } else {
+                return Turn::Held;
             }
             if clock.elapsed().saturating_sub(began) >= TIME_SLICE {
                 break;
@@ -175,11 +218,22 @@ impl Connection {
         }
     }
 
-    /// Runs one complete frame: in place if it can be done at once.
-    async fn run_frame(&mut self, header: Header) {
+    /// Bytes that a frame's reply may take at most.
+    fn reply_bound(&self, header: &Header) -> usize {
+        match Opcode::from_number(header.opcode) {
+            Some(Opcode::Batch | Opcode::ListKeys) => self.context.service.limits.max_body as usize,
+            _ => (header.length as usize).min(REPLY_ECHO) + REPLY_EXTRA,
+        }
+    }
+
+    /// Runs one complete frame, for whose reply so many bytes are reserved: in place
+    /// if it can be done at once.
+    async fn run_frame(&mut self, header: Header, reply: usize) {
         let service = Arc::clone(&self.context.service);
         self.last_activity = service.edge.clock.elapsed();
         let whole = HEADER_LEN + header.length as usize;
+        // Until the reply is written, unless the call goes on by itself.
+        self.concluding += reply;
         let Some(caller) = self.caller.clone() else {
             self.hello(header);
             self.input.consume(whole);
@@ -197,7 +251,8 @@ impl Connection {
         match poll!(&mut call) {
             std::task::Poll::Ready(outcome) => self.finished.push(outcome),
             std::task::Poll::Pending => {
-                self.waiting.insert(header.request_id);
+                self.concluding -= reply;
+                self.waiting.insert(header.request_id, reply);
                 self.calls.push(call);
             }
         }
@@ -213,7 +268,7 @@ impl Connection {
         if !policy::serves(self.context.endpoint.kind, opcode.row()) {
             return Err(Code::AccessDenied.into());
         }
-        if self.waiting.contains(&header.request_id) {
+        if self.waiting.contains_key(&header.request_id) {
             return Err(Failure::new(Code::InvalidArgument, "a request with this id is still unanswered"));
         }
         if self.waiting.len() >= self.context.service.limits.max_in_flight as usize {
@@ -243,7 +298,9 @@ impl Connection {
                 self.caller = Some(caller);
             }
             Err(failure) => {
-                self.closing = matches!(failure.code, Code::HelloRequired | Code::AccessDenied);
+                self.refused_hellos += 1;
+                self.closing = matches!(failure.code, Code::HelloRequired | Code::AccessDenied)
+                    || self.refused_hellos >= REFUSED_HELLOS;
                 self.finished.push(context.service.refusal(&caller, header, failure));
             }
         }
@@ -252,6 +309,7 @@ impl Connection {
     /// The daemon stops: what is in flight is finished, what has just come is refused.
     fn turn_away(&mut self) {
         let _ = self.receive();
+        self.discard_skipped();
         while let (false, Some(header)) = (self.closing, self.next_frame()) {
             self.input.consume(HEADER_LEN + header.length as usize);
             self.refuse(header, Code::ShuttingDown.into());
@@ -260,25 +318,39 @@ impl Connection {
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        self.waiting.remove(&outcome.request_id());
-        self.finished.push(outcome);
+        self.done(outcome);
         self.collect();
     }
 
     /// Takes whatever else has finished: it goes out with the same write. Called
-    /// every turn, so that a flood of input can't keep a waiting call from its end.
+    /// every turn, so that a flood of input can't keep a waiting call from its end;
+    /// for no longer than a turn, so that what is finished isn't kept either.
     fn collect(&mut self) {
+        let clock = self.context.service.edge.clock.clone();
+        let began = clock.elapsed();
         while let Some(Some(outcome)) = self.calls.next().now_or_never() {
-            self.waiting.remove(&outcome.request_id());
-            self.finished.push(outcome);
+            self.done(outcome);
+            if clock.elapsed().saturating_sub(began) >= TIME_SLICE {
+                return;
+            }
         }
     }
 
-    fn conclude(&mut self) {
-        if !self.finished.is_empty() {
+    fn done(&mut self, outcome: Outcome) {
+        self.concluding += self.waiting.remove(&outcome.request_id()).unwrap_or_default();
+        self.finished.push(outcome);
+    }
+
+    /// Records what has finished and writes its replies; says whether there was any.
+    fn conclude(&mut self) -> bool {
+        let concluded = !self.finished.is_empty();
+        if concluded {
             self.last_activity = self.context.service.edge.clock.elapsed();
             self.context.service.conclude(std::mem::take(&mut self.finished), self.output.tail());
         }
+        self.output.count();
+        self.reserved.shrink(std::mem::take(&mut self.concluding));
+        concluded
     }
 
     /// Refuses a frame that doesn't become a call. Whoever has said hello leaves an event.
@@ -326,7 +398,7 @@ impl Connection {
     }
 
     fn interest(&self) -> Option<Interest> {
-        let reads = !self.closing && self.output.unsent().len() <= UNSENT_LIMIT;
+        let reads = !self.closing && !self.held;
         let writes = !self.output.unsent().is_empty();
         match (reads, writes) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -340,24 +412,28 @@ impl Connection {
         self.closing && self.calls.is_empty() && self.output.unsent().is_empty()
     }
 
+    /// When the connection is closed if nothing else happens: no hello in time, a
+    /// frame that doesn't come whole, or a peer that is silent or doesn't read.
+    fn due(&self) -> Duration {
+        let limits = &self.context.service.limits;
+        let begun = match self.caller {
+            None => Some(self.opened),
+            Some(_) => self.partial_since,
+        };
+        let idle = self.last_activity.saturating_add(limits.idle_timeout);
+        begun.map_or(idle, |begun| idle.min(begun.saturating_add(limits.handshake_timeout)))
+    }
+
     /// When the timer has to look again.
     fn until_check(&self) -> Duration {
         let limits = &self.context.service.limits;
-        let due = match self.caller {
-            None => self.opened.saturating_add(limits.handshake_timeout),
-            Some(_) => self.last_activity.saturating_add(limits.idle_timeout),
-        };
-        due.saturating_sub(self.context.service.edge.clock.elapsed()).max(Duration::from_millis(1))
+        let now = self.context.service.edge.clock.elapsed();
+        // A frame may begin at any time: its own timeout is looked for often enough.
+        self.due().saturating_sub(now).min(limits.handshake_timeout).max(Duration::from_millis(1))
     }
 
-    /// No hello in time; or silent, or not reading, for too long.
     fn is_overdue(&self) -> bool {
-        let limits = &self.context.service.limits;
-        let now = self.context.service.edge.clock.elapsed();
-        match self.caller {
-            None => now >= self.opened.saturating_add(limits.handshake_timeout),
-            Some(_) => self.calls.is_empty() && now >= self.last_activity.saturating_add(limits.idle_timeout),
-        }
+        self.calls.is_empty() && self.context.service.edge.clock.elapsed() >= self.due()
     }
 }
 

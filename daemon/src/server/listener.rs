@@ -144,7 +144,10 @@ fn chown(config: &EndpointConfig, path: &Path) -> Result<(), BindError> {
 /// Accepts connections on every endpoint until it is told to stop.
 pub struct Server {
     service: Arc<Service>,
+    /// Memory of application endpoints' buffers.
     budget: Arc<Budget>,
+    /// A share of its own: applications can't keep administrators out.
+    admin_budget: Arc<Budget>,
     stop: CancellationToken,
     tasks: Tasks,
     next_connection: Arc<AtomicU64>,
@@ -155,7 +158,9 @@ impl Server {
     #[must_use]
     pub fn new(service: Arc<Service>, stop: CancellationToken) -> Self {
         let budget = Budget::new(service.limits.buffer_bytes);
-        Self { service, budget, stop, tasks: Tasks::default(), next_connection: Arc::default() }
+        let admin_bytes = (service.limits.buffer_bytes / 8).max(2 * service.limits.max_body as usize);
+        let admin_budget = Budget::new(admin_bytes);
+        Self { service, budget, admin_budget, stop, tasks: Tasks::default(), next_connection: Arc::default() }
     }
 
     /// Starts to accept on a listener.
@@ -163,7 +168,10 @@ impl Server {
         let context = Arc::new(Context {
             service: Arc::clone(&self.service),
             endpoint: Arc::clone(&listener.endpoint),
-            budget: Arc::clone(&self.budget),
+            budget: Arc::clone(match listener.endpoint.kind {
+                EndpointKind::Admin => &self.admin_budget,
+                EndpointKind::App => &self.budget,
+            }),
             own_uid: nix::unistd::getuid().as_raw(),
             stop: self.stop.clone(),
         });

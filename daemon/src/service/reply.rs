@@ -1,7 +1,9 @@
 //! Replies as bytes.
 
 use claviger_protocol::body::ErrorBody;
+use claviger_protocol::limits::HEADER_LEN;
 use claviger_protocol::{Code, Header, SecretBytes, codec};
+use zeroize::Zeroize;
 
 use crate::audit::Recorded;
 use crate::failure::Failure;
@@ -32,8 +34,19 @@ pub fn write_refusal(header: &Header, failure: &Failure, out: &mut Vec<u8>) {
 fn put_frame(header: &Header, code: Code, body: &[u8], out: &mut Vec<u8>) {
     // No body is over the connection's cap, which is far below 4 GiB.
     let length = u32::try_from(body.len()).unwrap_or(0);
+    make_room(out, HEADER_LEN + body.len());
     out.extend_from_slice(&header.reply(code.number(), length).to_bytes());
     out.extend_from_slice(body);
+}
+
+/// Grows a buffer without leaving its old bytes, plaintexts among them, behind.
+fn make_room(out: &mut Vec<u8>, more: usize) {
+    let needed = out.len() + more;
+    if out.capacity() < needed {
+        let mut roomy = Vec::with_capacity(needed.max(2 * out.capacity()));
+        roomy.extend_from_slice(out);
+        std::mem::replace(out, roomy).zeroize();
+    }
 }
 
 /// What a refusal says on the wire.

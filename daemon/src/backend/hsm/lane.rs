@@ -16,6 +16,8 @@ type Outcome = Result<Answer, HsmError>;
 pub struct Lane {
     token: Mutex<Box<dyn Token>>,
     worker: Worker,
+    /// Whether a runtime thread may call the token.
+    in_place: bool,
 }
 
 /// An answer on its way to whoever waits for it. A session object that nobody
@@ -40,20 +42,27 @@ impl Drop for Parcel {
 }
 
 impl Lane {
-    /// A lane; how many commands may wait is the worker's capacity.
+    /// A lane of a token so fast that it may be used in place; how many commands may
+    /// wait is the worker's capacity.
     #[must_use]
     pub fn new(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
-        Arc::new(Self { token: Mutex::new(token), worker })
+        Arc::new(Self { token: Mutex::new(token), worker, in_place: true })
+    }
+
+    /// A lane of a token that may be slow or hang, so that only the worker calls it.
+    #[must_use]
+    pub fn queued(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
+        Arc::new(Self { token: Mutex::new(token), worker, in_place: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<dyn Token>> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries the command out in place, if nobody holds the lane and nothing waits
-    /// for it; `None` where it must be queued.
+    /// Carries the command out in place, if the token allows that, nobody holds the
+    /// lane and nothing waits for it; `None` where it must be queued.
     pub fn try_run(&self, command: &Command) -> Option<Outcome> {
-        if self.worker.backlog() > 0 {
+        if !self.in_place || self.worker.backlog() > 0 {
             return None;
         }
         let mut token = match self.token.try_lock() {
@@ -181,6 +190,17 @@ mod tests {
         assert!(lane.try_run(&Command::Canary).is_none());
         drop(held);
         assert!(lane.try_run(&Command::Canary).is_some());
+    }
+
+    #[test]
+    fn a_slow_token_is_called_from_the_queue_only() {
+        let (workers, hand) = Workers::manual();
+        let lane = Lane::queued(Box::new(Counting(Arc::default())), workers.start("l", 4).unwrap());
+        assert!(lane.try_run(&Command::Canary).is_none());
+        let waiting = lane.run(Command::Canary);
+        hand.step(0);
+        assert_eq!(waiting.now_or_never(), Some(Ok(Answer::Done)));
+        assert!(lane.try_run(&Command::Canary).is_none());
     }
 
     #[test]

@@ -189,7 +189,8 @@ fn lane(
     let worker = workers
         .start(name, limits.lane_queue)
         .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
-    Ok((Lane::new(token, worker), rooted))
+    let lane = if profile.in_place { Lane::new(token, worker) } else { Lane::queued(token, worker) };
+    Ok((lane, rooted))
 }
 
 fn root_error(error: HsmError) -> OpenError {
