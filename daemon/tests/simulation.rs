@@ -61,6 +61,10 @@ fn decrypt(blob: &[u8]) -> DecryptRequest {
     DecryptRequest { key: None, ciphertext_blob: Bytes(blob.to_vec()), context: EncryptionContext::default() }
 }
 
+fn list(limit: u16, page: Vec<u8>) -> ListKeysRequest {
+    ListKeysRequest { state: None, spec: None, project: None, tag: None, limit, page: Bytes(page) }
+}
+
 /// What the outside may rely on: keys whose creation was answered, blobs whose
 /// encryption was answered, and the state that the last answered switch left.
 #[derive(Default)]
@@ -192,15 +196,7 @@ fn decrypt_all(sim: &mut Sim, model: &Model) {
 
 /// Every answered key is listed as it should be, and every listed key is whole.
 fn check_everything(sim: &mut Sim, model: &Model) {
-    let page = ListKeysRequest {
-        state: None,
-        spec: None,
-        project: None,
-        tag: None,
-        limit: 1000,
-        page: Bytes::default(),
-    };
-    let listed = sim.call(page).unwrap().keys;
+    let listed = sim.call(list(1000, vec![])).unwrap().keys;
     for (key, state) in &model.keys {
         let found = listed.iter().find(|summary| summary.key_id == *key);
         assert_eq!(found.map(|summary| summary.state), Some(*state));

@@ -4,6 +4,9 @@
 //! queue runs its next job, and when the clock moves. Everything that happens is
 //! in the trace.
 
+mod bounds;
+mod races;
+mod steps;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -123,10 +126,15 @@ impl Sim {
 
     /// Starts a call and polls it once, in place, as a connection does.
     pub fn start<O: Operation>(&mut self, request: O) -> u64 {
+        self.start_within(request, 0)
+    }
+
+    /// The same with a deadline in milliseconds; 0 is the service's default.
+    pub fn start_within<O: Operation>(&mut self, request: O, deadline_ms: u32) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let body = Into::<Request>::into(request).encode().unwrap();
-        let header = Header::request(O::OPCODE.number(), id, 0, u32::try_from(body.len()).unwrap());
+        let header = Header::request(O::OPCODE.number(), id, deadline_ms, u32::try_from(body.len()).unwrap());
         let frame = Frame::read(header, &body, self.edge.clock.elapsed());
         let (service, caller) = (Arc::clone(&self.service), Arc::clone(&self.admin));
         self.trace.push(format!("start {id} {}", O::OPCODE.row().name));
