@@ -15,17 +15,14 @@ use claviger_protocol::body::{
 };
 use claviger_protocol::names::{Description, KeyRef, ProjectName, Tags};
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, EncryptionContext, KeyOrigin, KeySpec, KeyState, Protection, SecretBytes};
+use claviger_protocol::{
+    BlobRef, Code, EncryptionContext, KeyOrigin, KeySpec, KeyState, Protection, SecretBytes, Suite,
+};
 use clavigerd::backend::hsm::command::Template;
 use clavigerd::backend::hsm::domain::{Domain, DomainKeys};
-use clavigerd::backend::hsm::lane::Lane;
-use clavigerd::backend::hsm::member::Member;
+use clavigerd::keyring::record::{VersionRecord, path};
 use sim::Sim;
 use uuid::Uuid;
-
-fn sim_member(serve: Arc<Lane>, make: Arc<Lane>, epoch: u64) -> Member {
-    Member::simulated("sim", epoch, Template::AesDeriveOnly, serve, make)
-}
 
 fn sim_domain() -> Domain {
     let id = Uuid::from_u128(0xd0);
@@ -227,6 +224,31 @@ fn random_lives_keep_what_they_answered() {
         })
         .sum();
     assert!(events > 40 * 200, "{events} events: the lives were too quiet to show anything");
+}
+
+/// A token that can't derive: its keys encrypt themselves, and no use of a nonce is
+/// taken that isn't reserved on the disk, however often the daemon dies.
+#[test]
+fn direct_keys_reserve_their_uses_before_they_take_them() {
+    const BLOCK: u64 = 1 << 20;
+    let mut sim = Sim::with_template(11, Template::AesDirect);
+    let made = sim.call(create([1; 16], Protection::Hsm)).unwrap();
+    let version = path::version(made.key_id, made.key_version_id.unwrap());
+    assert_eq!(sim.record::<VersionRecord>(&version).reserved_uses, 0);
+    let mut blobs = Vec::new();
+    for life in 1..4 {
+        for n in 0..3 {
+            let plaintext = vec![n; 9];
+            blobs.push((sim.call(encrypt(made.key_id, &plaintext)).unwrap().ciphertext_blob.0, plaintext));
+        }
+        let record = sim.record::<VersionRecord>(&version);
+        assert_eq!((record.reserved_uses, record.suite), (life * BLOCK, Some(Suite::HsmAes256Direct)));
+        sim.crash();
+    }
+    for (blob, plaintext) in blobs {
+        assert_eq!(BlobRef::parse(&blob).unwrap().suite, Suite::HsmAes256Direct);
+        assert_eq!(sim.call(decrypt(&blob)).unwrap().plaintext.expose(), plaintext);
+    }
 }
 
 #[test]

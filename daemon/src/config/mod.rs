@@ -300,7 +300,7 @@ impl Default for Limits {
         Self {
             max_body: 1024 * 1024,
             max_plaintext: 6144,
-            max_connections: 1024,
+            max_connections: 1000,
             max_in_flight: 1024,
             max_batch: 1024,
             buffer_bytes: 64 * 1024 * 1024,

@@ -17,7 +17,9 @@ use std::time::Duration;
 use claviger_protocol::frame::Header;
 use claviger_protocol::{Code, Operation, Request, codec};
 use clavigerd::audit::AuditLog;
+use clavigerd::backend::hsm::command::Template;
 use clavigerd::backend::hsm::lane::Lane;
+use clavigerd::backend::hsm::member::Member;
 use clavigerd::backend::hsm::pool::Pool;
 use clavigerd::config::Limits;
 use clavigerd::edge::{
@@ -26,7 +28,7 @@ use clavigerd::edge::{
 use clavigerd::identity::{Caller, Endpoint, EndpointKind, Peer};
 use clavigerd::keyring::Keyring;
 use clavigerd::service::{Frame, Outcome, Service};
-use clavigerd::store::MemoryStore;
+use clavigerd::store::{MemoryStore, Record, Sealed, Store};
 use futures_util::future::BoxFuture;
 use futures_util::task::noop_waker;
 
@@ -48,11 +50,18 @@ pub struct Sim {
     calls: Vec<(u64, BoxFuture<'static, Outcome>)>,
     next_id: u64,
     epoch: u64,
+    template: Template,
     admin: Arc<Caller>,
 }
 
 impl Sim {
+    /// A daemon on a token whose keys only derive.
     pub fn new(seed: u64) -> Self {
+        Self::with_template(seed, Template::AesDeriveOnly)
+    }
+
+    /// A daemon on a token whose AES keys are of this kind.
+    pub fn with_template(seed: u64, template: Template) -> Self {
         let (clock, time) = Clock::manual(1_700_000_000_000);
         let (queues, workers) = Workers::manual();
         let (background, changes) = Background::manual();
@@ -76,6 +85,7 @@ impl Sim {
             calls: Vec::new(),
             next_id: 1,
             epoch: 0,
+            template,
             admin,
         };
         sim.boot();
@@ -95,7 +105,7 @@ impl Sim {
             let token = SimToken::new(self.epoch, self.edge.entropy.clone());
             Lane::new(Box::new(token), self.edge.workers.start(name, 64).unwrap())
         };
-        let member = crate::sim_member(lane("serve"), lane("make"), self.epoch);
+        let member = Member::simulated("sim", self.epoch, self.template, lane("serve"), lane("make"));
         let opening = {
             let (edge, store) = (self.edge.clone(), Arc::clone(&self.store));
             async move { Keyring::open(edge, store, crate::sim_domain(), member, true, &Limits::default()).await }
@@ -105,6 +115,13 @@ impl Sim {
         let recovering = Arc::clone(&keyring);
         self.finish(async move { recovering.recover(&log).await }).unwrap();
         self.service.unlock(keyring);
+    }
+
+    /// A record as it is in the store.
+    pub fn record<T: Record>(&mut self, path: &[u8]) -> T {
+        let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
+        let sealed = Sealed::new(store, crate::sim_domain().keys.record_mac());
+        self.finish(sealed.get::<T>(path)).unwrap().unwrap().1
     }
 
     /// Power loss and restart: calls and sessions are gone, the store keeps what
