@@ -6,12 +6,14 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use clavigerd::backend::hsm;
 use clavigerd::backend::hsm::member::Member;
 use clavigerd::config::Config;
 use clavigerd::daemon;
+use clavigerd::daemon::process::{self, ProcessError};
 use clavigerd::edge::Edge;
 use clavigerd::store::StateLock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failed> {
+    process::harden().map_err(Failed::other)?;
     match cli.command {
         Some(Command::CheckConfig { config }) => {
             read_config(&config)?;
@@ -146,6 +149,10 @@ fn serve(run: Run) -> Result<(), Failed> {
             return Err(Failed::usage(text));
         }
     };
+    process::raise_descriptors(&config).map_err(|error| match error {
+        ProcessError::Descriptors { .. } => Failed::usage(error),
+        ProcessError::System { .. } => Failed::other(error),
+    })?;
     start_log();
     let socket = config.admin.socket.clone();
     let stop_timeout = config.limits.stop_timeout;
@@ -189,7 +196,8 @@ fn tools(command: Hsm) -> Result<(), Failed> {
         Hsm::Probe { config, json } => probe(&read_config(&config)?, &edge, json),
         Hsm::Init { config, recovery } => {
             let config = read_config(&config)?;
-            let _state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
+            let state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
+            refuse_records(&config, &state, &edge)?;
             let made = hsm::init(&config, &recovery, &edge, go_on).map_err(Failed::other)?;
             say(&format!("made domain {} with root generation {}", made.domain, made.root_generation))?;
             match made.recovery_file {
@@ -210,6 +218,20 @@ fn tools(command: Hsm) -> Result<(), Failed> {
             hsm::restore(&config, &recovery_file, &private_key, &edge, go_on).map_err(Failed::other)?;
             say("the root is in the HSM and opens the domain; remove the private key from this machine")
         }
+    }
+}
+
+/// A domain can't be made where the records of another one wait for it.
+fn refuse_records(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Result<(), Failed> {
+    // What else is wrong with the domain file, `hsm::init` says itself.
+    if !matches!(hsm::domain::header(&config.state_dir), Ok(None)) {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
+    match runtime.block_on(daemon::has_records(state, &config.limits, edge)) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Failed::other(daemon::DOMAIN_MISSING)),
+        Err(error) => Err(Failed::other(error)),
     }
 }
 

@@ -47,10 +47,11 @@ fn a_client_that_never_reads_does_not_keep_the_daemon_from_stopping() {
     let frame = request_frame(1, PingRequest { payload: vec![0; 4096].into() });
     deaf.send_until_stuck(&frame, 64 * 1024);
     daemon.signal(Signal::SIGTERM);
-    // Cut off after stop_timeout, and said so; the store was closed all the same.
+    // Cut off after stop_timeout as configured, which is no failure, and said so; the
+    // store was closed all the same.
     let status = daemon.wait();
-    assert!(status.code().is_some(), "{status}");
-    assert!(site.said().contains("stop"), "{}", site.said());
+    assert!(status.success(), "{status}");
+    assert!(site.said().contains("were cut off"), "{}", site.said());
     site.start().terminate();
 }
 

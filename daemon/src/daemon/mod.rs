@@ -6,6 +6,7 @@
 //! What stands in brackets is retried while the HSM isn't there; until then only
 //! ping and status are answered.
 
+pub mod process;
 mod unlock;
 mod upkeep;
 
@@ -16,12 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
 use crate::backend::hsm::pool::Pool;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::edge::{Edge, Tasks};
 use crate::identity::EndpointKind;
 use crate::server::{BindError, Listener, Server};
 use crate::service::Service;
-use crate::store::{OpenError, SledStore, StateLock};
+use crate::store::{OpenError, SledStore, StateLock, Store, StoreError};
+
+/// What to do where records wait for a domain that isn't there.
+pub const DOMAIN_MISSING: &str =
+    "the domain file is missing and the store has records: put the file `domain` back from your copy";
 
 /// Why the daemon didn't start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +54,6 @@ pub enum DaemonError {
     /// A commit could not be made durable.
     #[error("the store failed and the daemon can't go on: {0}")]
     StoreFailed(String),
-    /// Calls or connections were cut off by a stop.
-    #[error("the stop took longer than limits.stop_timeout; what was in flight was cut off")]
-    StopTimeout,
 }
 
 /// Runs a daemon until `stop`. `serving` is called once, when calls are served.
@@ -102,22 +104,44 @@ pub async fn run(
     };
     service.stop();
     stop.cancel();
-    let drained = tokio::select! {
-        () = server.finished() => Ok(()),
-        () = edge.clock.sleep(limits.stop_timeout) => Err(DaemonError::StopTimeout),
-    };
+    tokio::select! {
+        () = server.finished() => {}
+        () = edge.clock.sleep(limits.stop_timeout) => {
+            // As the configuration wants it: no failure.
+            let connections = server.open();
+            tracing::warn!(connections, "the stop took longer than limits.stop_timeout: connections were cut off");
+        }
+    }
     halt.cancel();
     let _ = sweeping.await;
     let _ = log.sync().await;
     background.finished().await;
     let closed = store.close().await.map_err(|error| DaemonError::StoreFailed(error.to_string()));
-    ended.and(drained).and(closed)
+    ended.and(closed)
 }
 
 fn open_log(config: &Config, edge: &Edge) -> Result<Arc<AuditLog>, DaemonError> {
     let path = config.state_dir.join("audit.jsonl");
     let syncer = edge.workers.start("audit-sync", 64).map_err(DaemonError::Thread)?;
     AuditLog::open(&path, syncer).map(Arc::new).map_err(|error| DaemonError::Audit { path, error })
+}
+
+/// Whether the state directory holds a store with records. Blocks on the disk. A
+/// domain must not be made beside them: nothing could ever read them again.
+///
+/// # Errors
+/// [`DaemonError::Store`] or [`DaemonError::StoreFailed`] where its store can't be read.
+pub async fn has_records(state: &Arc<StateLock>, limits: &Limits, edge: &Edge) -> Result<bool, DaemonError> {
+    // Nothing is made here where there is nothing; the other is what an interrupted
+    // recovery of the store leaves.
+    if !["store", "store.aside"].iter().any(|name| state.dir().join(name).exists()) {
+        return Ok(false);
+    }
+    let store = SledStore::open(state, limits.store_cache_bytes, limits.store_queue, edge)?;
+    let failed = |error: StoreError| DaemonError::StoreFailed(error.to_string());
+    let found = store.list(b"", None, 1).await.map_err(failed);
+    store.close().await.map_err(failed)?;
+    Ok(!found?.is_empty())
 }
 
 fn bind(config: &Config) -> Result<Vec<Listener>, DaemonError> {

@@ -9,7 +9,7 @@ use claviger_protocol::body::SpecStatus;
 use claviger_protocol::values::MemberState;
 use tokio::sync::oneshot;
 
-use super::DaemonError;
+use super::{DOMAIN_MISSING, DaemonError};
 use crate::backend::hsm;
 use crate::backend::hsm::domain::{Domain, DomainError};
 use crate::backend::hsm::member::Member;
@@ -103,9 +103,13 @@ impl Unlock {
 
     /// Opens the member and the domain key, off the runtime.
     async fn open(&self, member: MemberConfig, epoch: u64) -> Result<(Member, Domain), Locked> {
+        let records = self.store.list(b"", None, 1).await.map_err(|error| {
+            Locked::ForNow(MemberState::Down, format!("the store can't be read: {error}"))
+        })?;
+        let has_records = !records.is_empty();
         let (done, opened) = oneshot::channel();
         let (config, edge) = (Arc::clone(&self.config), self.edge.clone());
-        let open = move || drop(done.send(open_blocking(&config, &member, &edge, epoch)));
+        let open = move || drop(done.send(open_blocking(&config, &member, &edge, epoch, has_records)));
         self.opener.submit(open).map_err(|full| Locked::ForNow(MemberState::Down, full.to_string()))?;
         let gone = |_| Locked::Fatal("the thread that opens the HSM ended".to_owned());
         opened.await.map_err(gone)?
@@ -117,17 +121,26 @@ fn open_blocking(
     member: &MemberConfig,
     edge: &Edge,
     epoch: u64,
+    has_records: bool,
 ) -> Result<(Member, Domain), Locked> {
     let down = |reason: String| Locked::ForNow(MemberState::Down, reason);
     let mut header = hsm::domain::header(&config.state_dir).map_err(|error| down(error.to_string()))?;
     if header.is_none() && config.dev {
+        if has_records {
+            return Err(Locked::Fatal(DOMAIN_MISSING.to_owned()));
+        }
         tracing::info!("first start: making the embedded token and the domain");
         hsm::init(config, &[], edge, &mut |_| ControlFlow::Continue(()))
             .map_err(|error| down(error.to_string()))?;
         header = hsm::domain::header(&config.state_dir).map_err(|error| down(error.to_string()))?;
     }
-    let root =
-        header.ok_or_else(|| Locked::ForNow(MemberState::NoRoot, DomainError::Missing.to_string()))?.root;
+    let root = header
+        .ok_or_else(|| {
+            let missing = DomainError::Missing.to_string();
+            let reason = if has_records { DOMAIN_MISSING.to_owned() } else { missing };
+            Locked::ForNow(MemberState::NoRoot, reason)
+        })?
+        .root;
     let opened =
         hsm::member::open(member, Some(&root), &edge.workers, &config.limits, epoch).map_err(|error| {
             if error.latches() { Locked::Latched(error.to_string()) } else { down(error.to_string()) }

@@ -1,5 +1,5 @@
 //! Keys: their records, states, versions and material. The only room that reads
-//! and writes key records, and the only one that turns a [`Permit`]'s resolved
+//! and writes key records, and the only one that turns a permit's resolved
 //! ids into a [`Grant`] to use a key.
 //!
 //! Must not live here: who may call (policy), wire bodies (ops), PKCS#11

@@ -22,6 +22,9 @@ use crate::service::Service;
 /// Pause after the kernel had no descriptor for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often at most a failing accept is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// A socket could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -151,6 +154,7 @@ pub struct Server {
     stop: CancellationToken,
     tasks: Tasks,
     next_connection: Arc<AtomicU64>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -159,8 +163,15 @@ impl Server {
     pub fn new(service: Arc<Service>, stop: CancellationToken) -> Self {
         let budget = Budget::new(service.limits.buffer_bytes);
         let admin_bytes = (service.limits.buffer_bytes / 8).max(2 * service.limits.max_body as usize);
-        let admin_budget = Budget::new(admin_bytes);
-        Self { service, budget, admin_budget, stop, tasks: Tasks::default(), next_connection: Arc::default() }
+        Self {
+            service,
+            budget,
+            admin_budget: Budget::new(admin_bytes),
+            stop,
+            tasks: Tasks::default(),
+            next_connection: Arc::default(),
+            open: Arc::default(),
+        }
     }
 
     /// Starts to accept on a listener.
@@ -180,8 +191,15 @@ impl Server {
             tasks: self.tasks.clone(),
             next_connection: Arc::clone(&self.next_connection),
             open: Arc::default(),
+            everywhere: Arc::clone(&self.open),
         };
         self.tasks.spawn(acceptor.run(listener));
+    }
+
+    /// Connections that are open, of all endpoints.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
     }
 
     /// Waits until every connection has ended.
@@ -195,11 +213,16 @@ struct Acceptor {
     context: Arc<Context>,
     tasks: Tasks,
     next_connection: Arc<AtomicU64>,
+    /// Of this endpoint.
     open: Arc<AtomicUsize>,
+    /// Of all endpoints.
+    everywhere: Arc<AtomicUsize>,
 }
 
 impl Acceptor {
     async fn run(self, listener: Listener) {
+        let mut trouble = Trouble::default();
+        let (clock, endpoint) = (&self.context.service.edge.clock, &listener.endpoint.name);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -207,10 +230,17 @@ impl Acceptor {
                 accepted = listener.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.start(stream),
+                Ok((stream, _)) => {
+                    if trouble.over() {
+                        tracing::info!(%endpoint, "connections can be accepted again");
+                    }
+                    self.start(stream);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, endpoint = %listener.endpoint.name, "a connection could not be accepted");
-                    self.context.service.edge.clock.sleep(ACCEPT_PAUSE).await;
+                    if trouble.tell(clock.elapsed()) {
+                        tracing::warn!(%error, %endpoint, "connections can't be accepted; trying again");
+                    }
+                    clock.sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -219,7 +249,7 @@ impl Acceptor {
     /// Starts a connection, or drops it where there are too many: the client sees
     /// its connection closed and comes back later.
     fn start(&self, stream: tokio::net::UnixStream) {
-        let open = Open::count(&self.open);
+        let open = Open::count(&self.open, &self.everywhere);
         if open.number > self.context.service.limits.max_connections as usize {
             tracing::warn!(endpoint = %self.context.endpoint.name, "a connection was refused: there are too many");
             return;
@@ -237,21 +267,49 @@ impl Acceptor {
     }
 }
 
+/// Accepts that fail: what of it is told.
+#[derive(Default)]
+struct Trouble {
+    told: Option<Duration>,
+    lasts: bool,
+}
+
+impl Trouble {
+    /// Whether to tell a failure of this moment (time since the start).
+    fn tell(&mut self, now: Duration) -> bool {
+        let due = self.told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY);
+        if due {
+            *self = Self { told: Some(now), lasts: true };
+        }
+        due
+    }
+
+    /// Whether to tell that it is over: once for each failure that was told.
+    fn over(&mut self) -> bool {
+        std::mem::take(&mut self.lasts)
+    }
+}
+
 /// One of the open connections, counted until dropped.
 struct Open {
+    /// Which of its endpoint's it is, from 1.
     number: usize,
-    all: Arc<AtomicUsize>,
+    counts: [Arc<AtomicUsize>; 2],
 }
 
 impl Open {
-    fn count(all: &Arc<AtomicUsize>) -> Self {
-        Self { number: all.fetch_add(1, Ordering::AcqRel) + 1, all: Arc::clone(all) }
+    fn count(endpoint: &Arc<AtomicUsize>, everywhere: &Arc<AtomicUsize>) -> Self {
+        everywhere.fetch_add(1, Ordering::AcqRel);
+        let number = endpoint.fetch_add(1, Ordering::AcqRel) + 1;
+        Self { number, counts: [Arc::clone(endpoint), Arc::clone(everywhere)] }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::AcqRel);
+        for count in &self.counts {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -282,6 +340,18 @@ mod tests {
         assert!(matches!(again, Err(BindError::InUse(_))));
         drop(first);
         assert!(Listener::bind(&config(&path, 0o600), EndpointKind::App).is_ok());
+    }
+
+    #[test]
+    fn a_failing_accept_is_told_once_a_second_and_its_end_once() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.over());
+        let told = (0..100).filter(|i| trouble.tell(Duration::from_millis(i * 50))).count();
+        assert_eq!(told, 5);
+        assert!(trouble.over() && !trouble.over());
+        // One that comes and goes in between is not told, nor is its end.
+        assert!(!trouble.tell(Duration::from_millis(4_990)) && !trouble.over());
+        assert!(trouble.tell(Duration::from_secs(5)) && trouble.over());
     }
 
     #[tokio::test]

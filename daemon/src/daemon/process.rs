@@ -1,0 +1,99 @@
+//! What the daemon asks of the operating system for its own process: that what it
+//! makes is private, that its memory reaches no file, and descriptors enough.
+//! Everything here holds for the whole process, so only the program calls it.
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+
+use crate::config::Config;
+
+/// Descriptors that one connection may cost: its socket, and one for what is done
+/// for it (the HSM's library opens files of its own).
+const PER_CONNECTION: u64 = 2;
+/// Descriptors besides connections: store, log, locks, listeners, the runtime.
+const BESIDES: u64 = 64;
+
+/// Why the process isn't fit to serve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProcessError {
+    /// All connections that the configuration allows need more descriptors than the
+    /// process may have.
+    #[error(
+        "limits.max_connections: found {max_connections} for each of {endpoints} endpoints, which takes {needed} descriptors; expected no more than the hard limit on descriptors, {hard}: allow fewer connections, or raise the limit (LimitNOFILE of the unit, ulimit -Hn)"
+    )]
+    Descriptors {
+        /// Connections of one endpoint, as configured.
+        max_connections: u32,
+        /// Endpoints, the admin endpoint among them.
+        endpoints: usize,
+        /// What they take together.
+        needed: u64,
+        /// RLIMIT_NOFILE's hard limit.
+        hard: u64,
+    },
+    /// The operating system refused.
+    #[error("can't set {what}: {error}")]
+    System {
+        /// What was to be set.
+        what: &'static str,
+        /// Why it wasn't.
+        error: nix::Error,
+    },
+}
+
+fn refused(what: &'static str) -> impl FnOnce(nix::Error) -> ProcessError {
+    move |error| ProcessError::System { what, error }
+}
+
+/// Files made from now on are the owner's alone (umask 0077), and no core dump or
+/// debugger of another process of this user gets at keys in memory (setrlimit(2)
+/// RLIMIT_CORE, PR_SET_DUMPABLE(2const)).
+///
+/// # Errors
+/// [`ProcessError::System`].
+pub fn harden() -> Result<(), ProcessError> {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(refused("RLIMIT_CORE"))?;
+    prctl::set_dumpable(false).map_err(refused("PR_SET_DUMPABLE"))
+}
+
+/// Raises the limit on open descriptors to all that the process may have.
+///
+/// # Errors
+/// [`ProcessError::Descriptors`] where they can't suffice for all connections,
+/// otherwise [`ProcessError::System`].
+pub fn raise_descriptors(config: &Config) -> Result<(), ProcessError> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(refused("RLIMIT_NOFILE"))?;
+    suffices(config, hard)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(refused("RLIMIT_NOFILE"))
+}
+
+fn suffices(config: &Config, hard: u64) -> Result<(), ProcessError> {
+    let (max_connections, endpoints) = (config.limits.max_connections, 1 + config.endpoints.len());
+    let connections = u64::from(max_connections).saturating_mul(endpoints as u64);
+    let needed = connections.saturating_mul(PER_CONNECTION).saturating_add(BESIDES);
+    if needed > hard {
+        return Err(ProcessError::Descriptors { max_connections, endpoints, needed, hard });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_suffice_for_every_connection_of_every_endpoint_or_the_numbers_are_told() {
+        let mut config = Config::dev(std::path::Path::new("/s")).unwrap();
+        config.limits.max_connections = 10;
+        assert_eq!(suffices(&config, 104), Ok(()));
+        let text = suffices(&config, 103).unwrap_err().to_string();
+        assert!(text.contains("found 10 for each of 2") && text.contains("takes 104"), "{text}");
+        assert!(text.contains("descriptors, 103"), "{text}");
+        config.endpoints.push(config.endpoints[0].clone());
+        assert!(suffices(&config, 123).is_err() && suffices(&config, 124).is_ok());
+        config.limits.max_connections = u32::MAX;
+        assert!(suffices(&config, 124).is_err() && suffices(&config, u64::MAX).is_ok());
+    }
+}
