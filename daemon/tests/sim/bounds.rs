@@ -40,6 +40,8 @@ fn late_create(moment: usize, protection: Protection) -> Option<(Code, Sim, Vec<
     let counted: u64 = sim.call(StatusRequest {}).unwrap().keys.iter().map(|count| count.count).sum();
     assert_eq!(counted, listed.len() as u64, "moment {moment}");
     let mut log = sim.service.log.lines();
+    let told = log.iter().filter(|line| event(line)["operation"] == "createKey").count();
+    assert_eq!(told, 1, "moment {moment}: the event waits for no restart");
     sim.crash();
     log.extend(sim.service.log.lines());
     Some((code, sim, log))
