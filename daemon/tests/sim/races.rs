@@ -157,6 +157,8 @@ fn meet(moment: usize, first: CreateKeyRequest, second: CreateKeyRequest) -> Opt
     }
     let second = sim.start(second);
     sim.settle();
+    sim.come_to_rest();
+    assert_eq!(sim.intents(), 0, "moment {moment}");
     Some((sim, [first, second]))
 }
 
