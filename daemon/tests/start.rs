@@ -47,13 +47,13 @@ fn refused(mut command: Command, code: i32) -> String {
 #[test]
 fn the_process_is_private_and_has_all_the_descriptors_that_it_may_have() {
     let dir = tempfile::tempdir().unwrap();
-    // 2 endpoints of 1024 connections take 4160.
-    let child = serving(dev("ulimit -Sn 100; ulimit -Hn 4160; umask 022;", dir.path()));
+    // 2 endpoints of 1024 connections take 4064.
+    let child = serving(dev("ulimit -Sn 100; ulimit -Hn 4064; umask 022;", dir.path()));
     let proc = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap();
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let limits = proc("limits");
     let limit = |name: &str| words(limits.lines().find_map(|line| line.strip_prefix(name)).unwrap());
-    assert_eq!(limit("Max open files")[..2], ["4160", "4160"]);
+    assert_eq!(limit("Max open files")[..2], ["4064", "4064"]);
     assert_eq!(limit("Max core file size")[..2], ["0", "0"]);
     assert!(proc("status").lines().any(|line| line == "Umask:\t0077"));
     assert!(stop(child).status.success());
@@ -63,8 +63,8 @@ fn the_process_is_private_and_has_all_the_descriptors_that_it_may_have() {
 fn too_few_descriptors_are_told_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    let said = refused(dev("ulimit -n 4159;", &state), 2);
-    assert!(said.contains("max_connections") && said.contains("4160") && said.contains("4159"), "{said}");
+    let said = refused(dev("ulimit -n 4063;", &state), 2);
+    assert!(said.contains("max_connections") && said.contains("4064") && said.contains("4063"), "{said}");
     assert!(!state.exists());
 }
 
