@@ -47,7 +47,7 @@ fn refused(mut command: Command, code: i32) -> String {
 #[test]
 fn the_process_is_private_and_has_all_the_descriptors_that_it_may_have() {
     let dir = tempfile::tempdir().unwrap();
-    // 2 endpoints of 1024 connections take 4064.
+    // 2 endpoints of 1000 connections take 4064.
     let child = serving(dev("ulimit -Sn 100; ulimit -Hn 4064; umask 022;", dir.path()));
     let proc = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap();
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
