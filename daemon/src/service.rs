@@ -294,11 +294,11 @@ impl Service {
             }
             Err(_) => {
                 self.outbox.owe(outbox);
-                for (header, _, changed) in answers {
-                    let failure = if changed {
-                        Failure::new(Code::AuditUnavailable, MADE_UNRECORDED)
-                    } else {
-                        Code::AuditUnavailable.into()
+                for (header, result, changed) in answers {
+                    let failure = match result {
+                        _ if changed => Failure::new(Code::AuditUnavailable, MADE_UNRECORDED),
+                        Err(failure) if failure.code == Code::AuditUnavailable => failure,
+                        _ => Code::AuditUnavailable.into(),
                     };
                     write_refusal(&header, &failure, out);
                 }
