@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use claviger_protocol::body::{
-    CreateKeyRequest, DescribeKeyRequest, EncryptRequest, GetRandomRequest, HelloRequest, PingReply,
-    PingRequest, StatusRequest,
+    CreateKeyRequest, DescribeKeyRequest, DisableKeyRequest, EnableKeyRequest, EncryptRequest,
+    GetRandomRequest, HelloRequest, PingReply, PingRequest, StatusRequest,
 };
 use claviger_protocol::limits::{DEFAULT_MAX_BODY, HEADER_LEN, MAX_BODY_BEFORE_HELLO, MAX_PING_LEN};
 use claviger_protocol::values::AuthMethod;
@@ -332,29 +332,44 @@ fn leftovers_and_missing_bytes_of_a_body_are_refused_for_every_operation() {
     });
 }
 
+/// A call of a hundred commits, one after the other: long beside the frames that are
+/// written behind it, however busy the machine is.
+fn long_call(keys: &[Uuid], disable: bool) -> Request {
+    let keys = keys.iter().copied().map(KeyRef::Id).collect();
+    if disable { DisableKeyRequest { keys }.into() } else { EnableKeyRequest { keys }.into() }
+}
+
+fn long_frame(id: u64, keys: &[Uuid], disable: bool) -> Vec<u8> {
+    let call = long_call(keys, disable);
+    let body = call.encode().unwrap();
+    [header(call.opcode().number(), id, body.len()).to_bytes().as_slice(), &body].concat()
+}
+
+fn hundred_keys(wire: &mut Wire) -> Vec<Uuid> {
+    (0..100).map(|_| wire.create(Protection::Software)).collect()
+}
+
 #[test]
 fn replies_come_out_of_order_by_id_and_an_id_in_flight_is_not_taken_twice() {
     on_both_tokens(|daemon| {
         let mut wire = daemon.admin();
-        // Making a key waits for the disk; the ping behind it in the same write doesn't.
-        let create = request_frame(1, new_key(Protection::Hsm));
-        wire.send_bytes(&[create, request_frame(2, ping(b""))].concat());
+        let keys = hundred_keys(&mut wire);
+        // The ping behind it in the same write doesn't wait for the disk.
+        wire.send_bytes(&[long_frame(1, &keys, true), request_frame(2, ping(b""))].concat());
         let first = wire.read_frame().expect("an answer");
         assert_eq!((first.header.request_id, first.code()), (2, Code::Ok));
         let second = wire.read_frame().expect("an answer");
         assert_eq!((second.header.request_id, second.code()), (1, Code::Ok));
 
-        let create = request_frame(7, new_key(Protection::Hsm));
-        wire.send_bytes(&[create, request_frame(7, ping(b""))].concat());
+        wire.send_bytes(&[long_frame(7, &keys, false), request_frame(7, ping(b""))].concat());
         let refused = wire.read_frame().expect("an answer");
         assert_eq!(refused.header.opcode, Opcode::Ping.number());
         assert_eq!(refused.refusal().code, Code::InvalidArgument);
-        let made = wire.read_frame().expect("an answer");
-        assert_eq!((made.header.opcode, made.code()), (Opcode::CreateKey.number(), Code::Ok));
+        let done = wire.read_frame().expect("an answer");
+        assert_eq!((done.header.opcode, done.code()), (Opcode::EnableKey.number(), Code::Ok));
         // Once answered, the id is free again.
         wire.send_bytes(&request_frame(7, ping(b"")));
         assert_eq!(wire.wait(7).code(), Code::Ok);
-        assert_eq!(wire.list_all().len(), 2);
     });
 }
 
@@ -363,11 +378,13 @@ fn no_more_than_max_in_flight_calls_wait_on_a_connection() {
     let site = Site::with_limits(Token::Embedded, "max_in_flight = 3");
     let daemon = site.start();
     let mut wire = daemon.admin();
-    let many: Vec<u8> = (1..=5).flat_map(|id| request_frame(id, new_key(Protection::Hsm))).collect();
-    wire.send_bytes(&many);
+    let keys: Vec<Vec<Uuid>> = (1..=3).map(|_| hundred_keys(&mut wire)).collect();
+    let long = (1..=3).zip(&keys).flat_map(|(id, keys)| long_frame(id, keys, true));
+    let more = (4..=5).flat_map(|id| request_frame(id, new_key(Protection::Hsm)));
+    wire.send_bytes(&long.chain(more).collect::<Vec<u8>>());
     let codes: Vec<Code> = (1..=5).map(|id| wire.wait(id).code()).collect();
     assert_eq!(codes, [Code::Ok, Code::Ok, Code::Ok, Code::Busy, Code::Busy]);
-    assert_eq!(wire.list_all().len(), 3);
+    assert_eq!(wire.list_all().len(), 300, "what was refused has made nothing");
     daemon.terminate();
 }
 

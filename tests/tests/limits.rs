@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use claviger_protocol::body::{CreateKeyRequest, PingRequest};
-use claviger_protocol::{Code, Opcode, Protection};
+use claviger_protocol::body::{BatchItem, BatchRequest, CreateKeyRequest, GetRandomRequest, PingRequest};
+use claviger_protocol::{Code, Opcode, Protection, Request};
 use claviger_tests::keys::{LEVELS, encryption, new_key};
 use claviger_tests::wire::{header, request_frame};
 use claviger_tests::{Site, Token, Wire, each_token, eventually};
@@ -69,6 +69,30 @@ fn a_flood_of_half_sent_frames_meets_the_memory_budget_and_others_go_on() {
     for _ in 0..20 {
         let mut wire = daemon.app();
         assert_eq!(wire.refused(Opcode::Ping.number(), &body).code, Code::Malformed);
+    }
+    daemon.terminate();
+}
+
+/// Frames that were held while the peer didn't read go on as soon as it does: every
+/// timer of the daemon's is set beyond this test's patience.
+#[test]
+fn a_peer_that_reads_late_gets_every_reply_without_waiting_for_a_timer() {
+    let limits = "handshake_timeout = \"1m\"\nidle_timeout = \"1h\"\ndefault_deadline = \"1m\"";
+    let site = Site::with_limits(Token::Embedded, limits);
+    let daemon = site.start();
+    let mut wire = daemon.app();
+    let body = GetRandomRequest { length: 4096 };
+    let body: Vec<u8> = Request::from(body).encode().unwrap();
+    for round in 0..3 {
+        let items =
+            || (0..250).map(|_| BatchItem { opcode: Opcode::GetRandom.number(), body: body.clone().into() });
+        let ids: Vec<u64> = (0..12).map(|_| wire.send(BatchRequest { items: items().collect() })).collect();
+        // Twelve megabytes of replies: the sixth of them fills what the daemon keeps for
+        // a peer that doesn't read, and the rest is held.
+        for id in ids {
+            let reply = wire.wait(id).result::<BatchRequest>().unwrap();
+            assert_eq!(reply.results.len(), 250, "round {round}");
+        }
     }
     daemon.terminate();
 }

@@ -127,11 +127,13 @@ impl Connection {
             let turn = self.take_turn().await;
             self.collect();
             let concluded = self.conclude();
-            if self.send().is_err() || self.is_over() {
+            let Ok(sent) = self.send() else { return };
+            if self.is_over() {
                 return;
             }
             self.held = turn == Turn::Held;
-            if turn == Turn::More || (self.held && concluded) {
+            // What was held may run now: nothing else would say so.
+            if turn == Turn::More || (self.held && (concluded || sent)) {
                 tokio::task::yield_now().await;
                 if !stop.is_cancelled() {
                     continue;
@@ -367,17 +369,21 @@ impl Connection {
         self.skip -= here;
     }
 
-    /// Writes what the socket takes now.
-    fn send(&mut self) -> io::Result<()> {
+    /// Writes what the socket takes now; says whether that was anything.
+    fn send(&mut self) -> io::Result<bool> {
+        let mut sent = false;
         while !self.output.unsent().is_empty() {
             match self.stream.try_write(self.output.unsent()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.output.sent(count),
+                Ok(count) => {
+                    self.output.sent(count);
+                    sent = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// Reads what is there; an error is the end of the input.
