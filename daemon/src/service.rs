@@ -134,7 +134,7 @@ impl Service {
                 self.refusal(caller, header, Failure::new(Code::InvalidArgument, text))
             }
             Ok(Request::Batch(batch)) => {
-                let (reply, events) = self.batch(caller, header, deadline, batch.items).await;
+                let (reply, events) = Box::pin(self.batch(caller, header, deadline, batch.items)).await;
                 Outcome { header, result: self.encode(&Reply::Batch(reply)), events }
             }
             Ok(request) => {
@@ -276,30 +276,21 @@ impl Service {
     /// Records the events of calls that have run, then writes their replies: the
     /// only way to an answer.
     pub fn conclude(&self, outcomes: Vec<Outcome>, out: &mut Vec<u8>) {
-        let mut events = Vec::new();
-        let mut outbox = Vec::new();
-        let mut answers = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            let (its_events, its_outbox) = outcome.events.take();
-            answers.push((outcome.header, outcome.result, !its_outbox.is_empty()));
-            events.extend(its_events);
-            outbox.extend(its_outbox);
-        }
-        match self.log.record(&events) {
-            Ok(recorded) => {
-                self.outbox.recorded(outbox);
-                for (header, result, _) in answers {
-                    write_reply(&recorded, &header, result, out);
+        let recorded = self.log.record(outcomes.iter().flat_map(|outcome| outcome.events.events()));
+        for Outcome { header, result, events } in outcomes {
+            let outbox = events.settle();
+            match &recorded {
+                Ok(recorded) => {
+                    self.outbox.recorded(outbox);
+                    write_reply(recorded, &header, result, out);
                 }
-            }
-            Err(_) => {
-                self.outbox.owe(outbox);
-                for (header, result, changed) in answers {
+                Err(_) => {
                     let failure = match result {
-                        _ if changed => Failure::new(Code::AuditUnavailable, MADE_UNRECORDED),
+                        _ if !outbox.is_empty() => Failure::new(Code::AuditUnavailable, MADE_UNRECORDED),
                         Err(failure) if failure.code == Code::AuditUnavailable => failure,
                         _ => Code::AuditUnavailable.into(),
                     };
+                    self.outbox.owe(outbox);
                     write_refusal(&header, &failure, out);
                 }
             }
@@ -364,10 +355,9 @@ impl Service {
 
     /// Records events that no reply waits for.
     fn record(&self, closed: Closed) {
-        let (events, outbox) = closed.take();
-        match self.log.record(&events) {
-            Ok(_) => self.outbox.recorded(outbox),
-            Err(_) => self.outbox.owe(outbox),
+        match self.log.record(closed.events()) {
+            Ok(_) => self.outbox.recorded(closed.settle()),
+            Err(_) => self.outbox.owe(closed.settle()),
         }
     }
 }

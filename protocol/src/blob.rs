@@ -116,14 +116,15 @@ pub struct BlobHeader<'a> {
 }
 
 impl BlobHeader<'_> {
-    /// Everything before the commitment: what the commitment is derived over.
+    /// Everything before the commitment: what the commitment is derived over. The
+    /// vector has room for the whole header and `more` bytes behind it.
     ///
     /// # Panics
     /// If the salt isn't as long as the suite says: such a blob could never be opened.
     #[must_use]
-    pub fn prefix(&self) -> Vec<u8> {
+    pub fn prefix(&self, more: usize) -> Vec<u8> {
         assert_eq!(self.salt.len(), self.suite.salt_len(), "a blob's salt is as long as its suite says");
-        let mut out = Vec::with_capacity(self.suite.header_len());
+        let mut out = Vec::with_capacity(self.suite.header_len() + more);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[FORMAT, self.suite.number(), 0, 0]);
         out.extend_from_slice(self.key_id.as_bytes());
@@ -215,7 +216,7 @@ mod tests {
             salt: &salt,
             nonce: [3; NONCE_LEN],
         };
-        let mut blob = header.prefix();
+        let mut blob = header.prefix(0);
         blob.extend(vec![4; suite.commitment_len()]);
         blob.extend([5; 3]);
         blob.extend([6; TAG_LEN]);
@@ -275,7 +276,7 @@ mod tests {
             salt: &[0; 15],
             nonce: [0; NONCE_LEN],
         };
-        let _ = header.prefix();
+        let _ = header.prefix(0);
     }
 
     proptest! {

@@ -102,6 +102,12 @@ impl EncryptionContext {
         &self.0
     }
 
+    /// Whether it has no pairs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs().next().is_none()
+    }
+
     /// The pairs, in canonical order.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = self.0.get(2..).unwrap_or_default();

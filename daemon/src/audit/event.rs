@@ -1,5 +1,8 @@
 //! One audit event: who did what to which resource, and what came of it.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use claviger_protocol::ops::{Plane, Row};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -86,13 +89,14 @@ pub struct Event {
     /// The daemon's connection number.
     pub connection: u64,
     /// The endpoint's (access point's) name; empty for internal events.
-    pub endpoint: String,
+    #[serde(with = "shared")]
+    pub endpoint: Arc<str>,
     /// The access key, if one was proved.
     pub access_key: Option<String>,
     /// The peer's user, group and process, as the kernel says.
     pub peer: Option<(u32, u32, i32)>,
     /// The operation, in the cloud KMS's spelling.
-    pub operation: String,
+    pub operation: Cow<'static, str>,
     /// What the ids name.
     pub resource_kind: ResourceKind,
     /// Ids of the resources that were found.
@@ -125,10 +129,10 @@ impl Event {
             kind: if data { EventKind::Data } else { EventKind::Management },
             level: Level::Normal,
             connection: caller.connection,
-            endpoint: caller.endpoint.name.clone(),
+            endpoint: Arc::clone(&caller.endpoint.name),
             access_key: caller.access_key.clone(),
             peer: Some((caller.peer.uid, caller.peer.gid, caller.peer.pid)),
-            operation: row.map_or("unknown", |row| row.audit_name).to_owned(),
+            operation: row.map_or("unknown", |row| row.audit_name).into(),
             resource_kind: ResourceKind::Domain,
             resources: Vec::new(),
             context_hash: None,
@@ -139,7 +143,7 @@ impl Event {
 
     /// An event of the daemon's own doing.
     #[must_use]
-    pub fn internal(event_id: Uuid, time: Timestamp, operation: &str) -> Self {
+    pub fn internal(event_id: Uuid, time: Timestamp, operation: &'static str) -> Self {
         Self {
             event_id,
             time,
@@ -147,15 +151,30 @@ impl Event {
             kind: EventKind::Internal,
             level: Level::Normal,
             connection: 0,
-            endpoint: String::new(),
+            endpoint: Arc::default(),
             access_key: None,
             peer: None,
-            operation: operation.to_owned(),
+            operation: operation.into(),
             resource_kind: ResourceKind::Domain,
             resources: Vec::new(),
             context_hash: None,
             outcome: 0,
             duration_us: 0,
         }
+    }
+}
+
+/// A string that many events share, stored as any other string.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
     }
 }

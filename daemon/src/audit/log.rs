@@ -7,17 +7,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use claviger_protocol::Code;
-use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use uuid::Uuid;
-
+use super::line::Lines;
 use super::{AuditFailed, Event};
-use crate::edge::{Timestamp, Worker};
+use crate::edge::Worker;
 
 /// Outcome of a call that was dropped before its answer: its client went away.
 pub(super) const ABANDONED: u16 = u16::MAX;
+
+/// Bytes of scratch memory that are kept between two batches.
+const LARGEST_SPARE: usize = 64 * 1024;
 
 /// Proof that a batch of events was recorded. Only [`AuditLog::record`] makes one.
 #[derive(Debug)]
@@ -33,6 +33,14 @@ pub struct AuditLog {
     broken: AtomicBool,
     written: Notify,
     syncer: Worker,
+    spare: Mutex<Vec<Scratch>>,
+}
+
+/// What [`AuditLog::record`] writes its lines in.
+#[derive(Default)]
+struct Scratch {
+    lines: Lines,
+    text: Vec<u8>,
 }
 
 enum Sink {
@@ -71,6 +79,7 @@ impl AuditLog {
             broken: AtomicBool::new(false),
             written: Notify::new(),
             syncer,
+            spare: Mutex::default(),
         }
     }
 
@@ -85,16 +94,18 @@ impl AuditLog {
     /// # Errors
     /// [`AuditFailed`] where the file can't take them; then none of them is in it. For
     /// ever, once a sync failed or half a batch could not be taken back.
-    pub fn record(&self, events: &[Event]) -> Result<Recorded, AuditFailed> {
-        if events.is_empty() {
+    pub fn record<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> Result<Recorded, AuditFailed> {
+        let mut events = events.into_iter().peekable();
+        if events.peek().is_none() {
             return Ok(Recorded(()));
         }
-        let mut text = Vec::with_capacity(events.len() * 384);
+        let mut scratch = self.scratch();
         for event in events {
-            serde_json::to_writer(&mut text, &line(event)).map_err(|_| AuditFailed)?;
-            text.push(b'\n');
+            scratch.lines.put(event, &mut scratch.text);
         }
-        self.append(&text)?;
+        let appended = self.append(&scratch.text);
+        self.put_back(scratch);
+        appended?;
         if self.failing.swap(false, Ordering::AcqRel) {
             tracing::info!("the audit log can be written again");
         }
@@ -102,6 +113,17 @@ impl AuditLog {
             self.written.notify_one();
         }
         Ok(Recorded(()))
+    }
+
+    /// Memory to write lines in, used again and again: as many as threads write at once.
+    fn scratch(&self) -> Scratch {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put_back(&self, mut scratch: Scratch) {
+        scratch.text.clear();
+        scratch.text.shrink_to(LARGEST_SPARE);
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
     }
 
     fn append(&self, text: &[u8]) -> Result<(), AuditFailed> {
@@ -188,71 +210,12 @@ impl AuditLog {
     }
 }
 
-/// An event as one JSON object, in the order in which people read it.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    event_id: Uuid,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    level: &'static str,
-    endpoint: &'a str,
-    access_key: Option<&'a str>,
-    peer: Option<PeerLine>,
-    connection: u64,
-    request_id: u64,
-    operation: &'a str,
-    resource_type: &'static str,
-    resources: &'a [Uuid],
-    context_hash: Option<String>,
-    outcome: &'static str,
-    duration_us: u64,
-}
-
-#[derive(Serialize)]
-struct PeerLine {
-    uid: u32,
-    gid: u32,
-    pid: i32,
-}
-
-fn line(event: &Event) -> Line<'_> {
-    Line {
-        time: rfc3339(event.time),
-        event_id: event.event_id,
-        kind: event.kind.name(),
-        level: event.level.name(),
-        endpoint: &event.endpoint,
-        access_key: event.access_key.as_deref(),
-        peer: event.peer.map(|(uid, gid, pid)| PeerLine { uid, gid, pid }),
-        connection: event.connection,
-        request_id: event.request_id,
-        operation: &event.operation,
-        resource_type: event.resource_kind.name(),
-        resources: &event.resources,
-        context_hash: event.context_hash.map(hex::encode),
-        outcome: outcome_name(event.outcome),
-        duration_us: event.duration_us,
-    }
-}
-
-fn outcome_name(number: u16) -> &'static str {
-    match number {
-        ABANDONED => "Abandoned",
-        _ => Code::from_number(number).map_or("Unknown", Code::name),
-    }
-}
-
-fn rfc3339(time: Timestamp) -> String {
-    let since = std::time::Duration::from_millis(u64::try_from(time).unwrap_or(0));
-    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures_util::FutureExt;
     use serde_json::Value;
+    use uuid::Uuid;
 
     fn syncer() -> Worker {
         crate::edge::Workers::manual().0.start("audit", 4).unwrap()

@@ -7,6 +7,7 @@
 //! milliseconds. Never in an event: plaintext, material, PINs, secret keys.
 
 mod event;
+mod line;
 mod log;
 mod outbox;
 mod trail;

@@ -16,6 +16,10 @@ pub struct Outbox {
 impl Outbox {
     /// These are in the log: their entries may go.
     pub fn recorded(&self, mut ids: Vec<Uuid>) {
+        // As a rule there are none, and nobody need wait for the lock.
+        if ids.is_empty() {
+            return;
+        }
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).append(&mut ids);
     }
 

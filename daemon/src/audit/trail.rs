@@ -38,9 +38,17 @@ impl Closed {
         self.outbox.append(&mut other.outbox);
     }
 
-    /// The events, to be recorded now, and the ids of those that stand in the outbox too.
-    pub fn take(mut self) -> (Vec<Event>, Vec<Uuid>) {
-        (std::mem::take(&mut self.events), std::mem::take(&mut self.outbox))
+    /// The events, to be recorded now.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter()
+    }
+
+    /// It was tried to record the events; gives the ids of those that stand in the
+    /// outbox too.
+    #[must_use]
+    pub fn settle(mut self) -> Vec<Uuid> {
+        self.events.clear();
+        std::mem::take(&mut self.outbox)
     }
 }
 
@@ -188,9 +196,10 @@ mod tests {
         let log = log();
         let closed = trail(&log).close(Code::AccessDenied);
         assert!(log.lines().is_empty());
-        let (events, outbox) = closed.take();
-        assert_eq!((events.len(), events[0].level, outbox.len()), (1, Level::Warning, 0));
-        assert!(log.lines().is_empty(), "what was taken is somebody else's to record");
+        let levels: Vec<_> = closed.events().map(|event| event.level).collect();
+        assert_eq!(levels, [Level::Warning]);
+        assert!(closed.settle().is_empty());
+        assert!(log.lines().is_empty(), "what was settled is somebody else's to record");
     }
 
     #[test]
@@ -211,8 +220,8 @@ mod tests {
             let fork = call.fork(Uuid::from_u128(id));
             call.join(fork, code);
         }
-        let (events, _) = call.close(Code::Ok).take();
-        let outcomes: Vec<_> = events.iter().map(|e| (e.event_id.as_u128(), e.outcome)).collect();
+        let closed = call.close(Code::Ok);
+        let outcomes: Vec<_> = closed.events().map(|e| (e.event_id.as_u128(), e.outcome)).collect();
         assert_eq!(outcomes, [(2, 0), (3, Code::InvalidKeyState.number())]);
     }
 }

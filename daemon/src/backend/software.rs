@@ -6,7 +6,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf;
-use claviger_protocol::blob::{BlobHeader, BlobRef, NONCE_LEN, authenticated_data};
+use claviger_protocol::blob::{BlobHeader, BlobRef, NONCE_LEN, TAG_LEN, authenticated_data};
 use claviger_protocol::{Code, EncryptionContext, KeySpec, SecretBytes, Suite};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -44,18 +44,22 @@ impl SoftwareKey {
         let salt: [u8; SALT_LEN] = entropy.array()?;
         let nonce: [u8; NONCE_LEN] = entropy.array()?;
         let header = BlobHeader { suite: Suite::SoftwareAes256, key_id, version_id, salt: &salt, nonce };
-        let mut blob = header.prefix();
+        // Room for all of it from the start: a reallocation would leave plaintext behind.
+        let mut blob = header.prefix(plaintext.len() + TAG_LEN);
         let message = MessageKey::derive(&self.0, &salt, &blob)?;
         blob.extend_from_slice(&message.commitment);
         let aad = authenticated_data(&blob, context);
-        // Room for the tag from the start: a reallocation would leave plaintext behind.
-        let mut sealed = Vec::with_capacity(plaintext.len() + AES_256_GCM.tag_len());
-        sealed.extend_from_slice(plaintext);
-        message
+        let header_len = blob.len();
+        blob.extend_from_slice(plaintext);
+        let tag = message
             .key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut sealed)
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(aad),
+                &mut blob[header_len..],
+            )
             .map_err(|_| internal())?;
-        blob.extend_from_slice(&sealed);
+        blob.extend_from_slice(tag.as_ref());
         Ok(blob)
     }
 

@@ -20,7 +20,7 @@ pub enum EndpointKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The access point's name.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it is.
     pub kind: EndpointKind,
 }

@@ -5,8 +5,9 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use quick_cache::UnitWeighter;
+use futures_util::future::BoxFuture;
 use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{Equivalent, UnitWeighter};
 
 use crate::edge::HashKey;
 
@@ -24,27 +25,34 @@ impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
     }
 
     /// The value, if it is here.
-    pub fn get(&self, key: &K) -> Option<Arc<V>> {
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
         self.cache.get(key)
     }
 
     /// The value; if it isn't here, `load` is awaited by one caller for all. If
-    /// that caller fails or goes away, the next one loads.
-    pub async fn get_or_load<E>(
-        &self,
-        key: &K,
-        load: impl Future<Output = Result<V, E>>,
-    ) -> Result<Arc<V>, E> {
-        match self.cache.get_value_or_guard_async(key).await {
-            Ok(value) => Ok(value),
-            Err(guard) => {
-                let value = Arc::new(load.await?);
-                // Refused where the key was forgotten meanwhile: the caller still
-                // gets what it loaded, nobody later does.
-                let _ = guard.insert(Arc::clone(&value));
-                Ok(value)
+    /// that caller fails or goes away, the next one loads. Boxed: the calls that
+    /// find their value with [`LoadingCache::get`] needn't carry the room for this.
+    pub fn get_or_load<'a, E: 'a>(
+        &'a self,
+        key: &'a K,
+        load: impl Future<Output = Result<V, E>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<Arc<V>, E>>
+    where
+        K: Send + Sync,
+        V: Send + Sync,
+    {
+        Box::pin(async move {
+            match self.cache.get_value_or_guard_async(key).await {
+                Ok(value) => Ok(value),
+                Err(guard) => {
+                    let value = Arc::new(load.await?);
+                    // Refused where the key was forgotten meanwhile: the caller still
+                    // gets what it loaded, nobody later does.
+                    let _ = guard.insert(Arc::clone(&value));
+                    Ok(value)
+                }
             }
-        }
+        })
     }
 
     /// Drops a value, and keeps a load that is under way from being cached.

@@ -1,6 +1,6 @@
 //! Encryption and decryption with a granted key, in whichever suite its version has.
 
-use claviger_protocol::blob::{BlobHeader, BlobRef, authenticated_data};
+use claviger_protocol::blob::{BlobHeader, BlobRef, TAG_LEN, authenticated_data};
 use claviger_protocol::{Code, EncryptionContext, SecretBytes, Suite};
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ impl Keyring {
         let nonce = self.edge.entropy.array()?;
         let salt_bytes = salt.as_ref().map_or(&[][..], |salt| salt);
         let header = BlobHeader { suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
-        let mut blob = header.prefix();
+        let mut blob = header.prefix(plaintext.len() + TAG_LEN);
         let aad = authenticated_data(&blob, context);
         let command = Command::GcmSeal { object, nonce, aad, plaintext: plaintext.clone() };
         let sealed = self.bytes_from_lane(command).await.map_err(|error| gone(error, salt))?;

@@ -1,5 +1,7 @@
 //! A grant: the state check that stands before every use of a key.
 
+use std::sync::atomic::Ordering;
+
 use claviger_protocol::{Code, KeyUsage};
 
 use super::state::{Action, Verdict, allows};
@@ -11,6 +13,8 @@ use crate::failure::Failure;
 /// [`Keyring::grant`] makes one, and only from an admitted call.
 pub struct Grant {
     key: KeyEntry,
+    /// The count of changes before the key was looked up.
+    as_of: u64,
 }
 
 impl Grant {
@@ -29,15 +33,19 @@ impl Keyring {
         key: &KeyEntry,
         usage: KeyUsage,
     ) -> Result<Grant, Failure> {
+        let as_of = self.caches.changes.load(Ordering::Acquire);
         // The record as it is now: it may have changed while the call waited.
         let current = self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?;
         check(&current, usage)?;
-        Ok(Grant { key: current })
+        Ok(Grant { key: current, as_of })
     }
 
     /// At the end of every use: nothing leaves the daemon under a key that was
     /// switched off while the call waited.
     pub async fn recheck(&self, grant: &Grant) -> Result<(), Failure> {
+        if self.caches.changes.load(Ordering::Acquire) == grant.as_of {
+            return Ok(());
+        }
         let current = self.find_id(grant.key.record.key_id).await?.ok_or(Code::AccessDenied)?;
         if current.revision == grant.key.revision { Ok(()) } else { check(&current, current.record.usage) }
     }

@@ -18,6 +18,7 @@ mod state;
 mod uses;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::hmac;
 use claviger_protocol::{EncryptionContext, KeyRef};
@@ -68,6 +69,8 @@ pub struct Keyring {
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     counts: Counts,
     context_key: hmac::Key,
+    /// The hash of the empty context.
+    no_context: [u8; 16],
 }
 
 /// Caches of records, which the store's watch invalidates.
@@ -75,6 +78,9 @@ struct Caches {
     keys: LoadingCache<Uuid, Entry<KeyRecord>>,
     versions: LoadingCache<Uuid, Entry<VersionRecord>>,
     aliases: LoadingCache<String, Uuid>,
+    /// How often records have changed. It moves on after what changed was forgotten: as
+    /// long as it stands, whatever was found since it was read is still so.
+    changes: AtomicU64,
 }
 
 impl Caches {
@@ -90,6 +96,7 @@ impl Caches {
                 self.aliases.forget(&alias.to_owned());
             }
         }
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -115,16 +122,19 @@ impl Keyring {
             keys: LoadingCache::new(limits.record_cache, hash),
             versions: LoadingCache::new(limits.record_cache, hash),
             aliases: LoadingCache::new(limits.record_cache, hash),
+            changes: AtomicU64::new(0),
         });
         let watched = Arc::clone(&caches);
         store.watch(Box::new(move |paths| watched.forget(paths)));
+        let context_key = hmac::Key::new(hmac::HMAC_SHA256, domain.keys.audit());
         let keyring = Self {
             store: Sealed::new(store, domain.keys.record_mac()),
             hsm_level_allowed: member.hardware || allow_software_tokens,
             materials: LoadingCache::new(limits.hsm_objects, hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, hash),
             counts: Counts::default(),
-            context_key: hmac::Key::new(hmac::HMAC_SHA256, domain.keys.audit()),
+            no_context: context_hash(&context_key, &EncryptionContext::default()),
+            context_key,
             edge,
             domain,
             member,
@@ -150,10 +160,8 @@ impl Keyring {
     /// of this domain, and nothing to anybody who hasn't the domain's key.
     #[must_use]
     pub fn context_hash(&self, context: &EncryptionContext) -> [u8; 16] {
-        let tag = hmac::sign(&self.context_key, context.as_bytes());
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&tag.as_ref()[..16]);
-        hash
+        // What most calls have needn't be computed for each.
+        if context.is_empty() { self.no_context } else { context_hash(&self.context_key, context) }
     }
 
     fn lane(&self) -> &Arc<Lane> {
@@ -204,13 +212,11 @@ impl Keyring {
     }
 
     async fn alias(&self, alias: &str) -> Result<Option<Uuid>, StoreError> {
-        let alias = alias.to_owned();
-        if let Some(id) = self.caches.aliases.get(&alias) {
+        if let Some(id) = self.caches.aliases.get(alias) {
             return Ok(Some(*id));
         }
-        let path = path::alias(&alias);
-        let load = async { Ok(self.load::<AliasRecord>(path).await?.record.key_id) };
-        Ok(found(self.caches.aliases.get_or_load(&alias, load).await)?.map(|id| *id))
+        let load = async { Ok(self.load::<AliasRecord>(path::alias(alias)).await?.record.key_id) };
+        Ok(found(self.caches.aliases.get_or_load(&alias.to_owned(), load).await)?.map(|id| *id))
     }
 
     async fn load<T: Record>(&self, path: Vec<u8>) -> Result<Entry<T>, Absent> {
@@ -220,6 +226,13 @@ impl Keyring {
             Err(error) => Err(Absent::Store(error)),
         }
     }
+}
+
+fn context_hash(key: &hmac::Key, context: &EncryptionContext) -> [u8; 16] {
+    let tag = hmac::sign(key, context.as_bytes());
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&tag.as_ref()[..16]);
+    hash
 }
 
 fn found<T>(loaded: Result<T, Absent>) -> Result<Option<T>, StoreError> {

@@ -39,7 +39,7 @@ pub(super) async fn create(
         description: body.description.clone(),
         tags: body.tags.clone(),
         created_by: caller.display_name(),
-        endpoint: caller.endpoint.name.clone(),
+        endpoint: caller.endpoint.name.to_string(),
         client_token: body.client_token,
         request,
     };

@@ -22,14 +22,16 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         Request::Hello(_) | Request::Batch(_) => Err(Code::InvalidArgument.into()),
         Request::Ping(body) => Ok(Reply::Ping(control::ping(body))),
         Request::Status(_) => Ok(Reply::Status(control::status(service))),
-        Request::CreateKey(body) => Ok(Reply::CreateKey(keys::create(service, call, body, trail).await?)),
-        Request::DescribeKey(_) => Ok(Reply::DescribeKey(keys::describe(service, call).await?)),
-        Request::ListKeys(body) => Ok(Reply::ListKeys(keys::list(service, body).await?)),
+        Request::CreateKey(body) => {
+            Ok(Reply::CreateKey(Box::pin(keys::create(service, call, body, trail)).await?))
+        }
+        Request::DescribeKey(_) => Ok(Reply::DescribeKey(Box::pin(keys::describe(service, call)).await?)),
+        Request::ListKeys(body) => Ok(Reply::ListKeys(Box::pin(keys::list(service, body)).await?)),
         Request::EnableKey(body) => {
-            Ok(Reply::EnableKey(keys::enable(service, call, &body.keys, trail).await?))
+            Ok(Reply::EnableKey(Box::pin(keys::enable(service, call, &body.keys, trail)).await?))
         }
         Request::DisableKey(body) => {
-            Ok(Reply::DisableKey(keys::disable(service, call, &body.keys, trail).await?))
+            Ok(Reply::DisableKey(Box::pin(keys::disable(service, call, &body.keys, trail)).await?))
         }
         Request::Encrypt(body) => Ok(Reply::Encrypt(data::encrypt(service, call, body, trail).await?)),
         Request::Decrypt(body) => Ok(Reply::Decrypt(data::decrypt(service, call, body, trail).await?)),

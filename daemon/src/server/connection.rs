@@ -8,17 +8,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use claviger_protocol::frame::{self, FrameError, Header};
 use claviger_protocol::limits::{HEADER_LEN, MAX_BODY_BEFORE_HELLO};
 use claviger_protocol::{Code, Opcode, Reply};
-use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, poll};
 use tokio::io::{Interest, Ready};
 use tokio::net::UnixStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use super::buffer::{Budget, Input, Output, Reserved};
 use super::handshake::greet;
@@ -56,7 +56,9 @@ pub(super) struct Connection {
     caller: Option<Arc<Caller>>,
     input: Input,
     output: Output,
-    calls: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    calls: FuturesUnordered<ReusableBoxFuture<'static, Outcome>>,
+    /// The box of a call that was answered in place, for the next one.
+    spare: Option<ReusableBoxFuture<'static, Outcome>>,
     /// Calls in flight, and what is reserved for their replies.
     waiting: BTreeMap<u64, usize>,
     finished: Vec<Outcome>,
@@ -109,6 +111,7 @@ impl Connection {
             held: false,
             partial_since: None,
             calls: FuturesUnordered::new(),
+            spare: None,
             waiting: BTreeMap::new(),
             finished: Vec::new(),
             skip: 0,
@@ -249,10 +252,20 @@ impl Connection {
         let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
         let frame = Frame::read(header, body, self.last_activity);
         self.input.consume(whole);
-        let mut call = async move { service.call(&caller, frame).await }.boxed();
+        let run = async move { service.call(&caller, frame).await };
+        let mut call = match self.spare.take() {
+            Some(mut spare) => {
+                spare.set(run);
+                spare
+            }
+            None => ReusableBoxFuture::new(run),
+        };
         match poll!(&mut call) {
-            std::task::Poll::Ready(outcome) => self.finished.push(outcome),
-            std::task::Poll::Pending => {
+            Poll::Ready(outcome) => {
+                self.finished.push(outcome);
+                self.spare = Some(call);
+            }
+            Poll::Pending => {
                 self.concluding -= reply;
                 self.waiting.insert(header.request_id, reply);
                 self.calls.push(call);

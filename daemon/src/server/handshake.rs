@@ -45,7 +45,7 @@ pub(super) fn greet(
     Ok(HelloReply {
         version: VERSION,
         agent: concat!("clavigerd/", env!("CARGO_PKG_VERSION")).into(),
-        endpoint: endpoint.name.clone(),
+        endpoint: endpoint.name.to_string(),
         server_nonce: [0; 32],
         proof: Bytes::default(),
         complete: true,

@@ -80,7 +80,7 @@ impl Listener {
         std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(config.mode)).map_err(failed)?;
         chown(config, &hidden)?;
         std::fs::rename(&hidden, &path).map_err(failed)?;
-        Ok(Self { socket, path, endpoint: Arc::new(Endpoint { name: config.name.clone(), kind }) })
+        Ok(Self { socket, path, endpoint: Arc::new(Endpoint { name: config.name.as_str().into(), kind }) })
     }
 
     /// Where it listens.

@@ -85,7 +85,7 @@ fn golden_blobs_open_and_are_made_again_byte_for_byte() {
             salt: &salt,
             nonce: nonce.try_into().unwrap(),
         };
-        let mut again = header.prefix();
+        let mut again = header.prefix(0);
         let (message_key, commitment) = message_key(header.suite, &key, &salt, &again);
         again.extend_from_slice(&commitment);
         let aad = Aad::from(authenticated_data(&again, &context(&vector)));

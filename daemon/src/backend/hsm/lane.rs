@@ -12,6 +12,10 @@ use crate::edge::Worker;
 
 type Outcome = Result<Answer, HsmError>;
 
+/// How often a lane that is held is looked at before a call is queued for it: some
+/// microseconds, as long as a call that may run in place takes.
+const LOOKS: u32 = 100;
+
 /// One token session and the worker that holds it when it isn't used in place.
 pub struct Lane {
     token: Mutex<Box<dyn Token>>,
@@ -65,12 +69,22 @@ impl Lane {
         if !self.in_place || self.worker.backlog() > 0 {
             return None;
         }
-        let mut token = match self.token.try_lock() {
-            Ok(token) => token,
-            Err(TryLockError::Poisoned(token)) => token.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let mut token = self.look_for_token()?;
         Some(token.execute(command))
+    }
+
+    /// The token, if it is free now or within a fast call's time: queueing for it would
+    /// cost two wake-ups, which take longer than the call.
+    fn look_for_token(&self) -> Option<MutexGuard<'_, Box<dyn Token>>> {
+        for _ in 0..LOOKS {
+            match self.token.try_lock() {
+                Ok(token) => return Some(token),
+                Err(TryLockError::Poisoned(token)) => return Some(token.into_inner()),
+                Err(TryLockError::WouldBlock) if self.worker.backlog() > 0 => return None,
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        None
     }
 
     /// Queues the command at once, whether or not the future is ever polled, and it
