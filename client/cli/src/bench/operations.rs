@@ -86,7 +86,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         about: "encrypt under a key",
         keyed: true,
         max_size: DEFAULT_MAX_PLAINTEXT,
-        in_process: Some(InProcess { hsm: "token_seal", software: "software_seal" }),
+        in_process: Some(InProcess { hsm: "token_encrypt", software: "software_encrypt" }),
         request: |subject| {
             let (key, plaintext) = (key(subject), subject.payload.clone());
             EncryptRequest { key, plaintext, context: EncryptionContext::default() }.into()
@@ -103,7 +103,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         about: "decrypt one blob, again and again",
         keyed: true,
         max_size: DEFAULT_MAX_PLAINTEXT,
-        in_process: Some(InProcess { hsm: "token_open", software: "software_open" }),
+        in_process: Some(InProcess { hsm: "token_decrypt", software: "software_decrypt" }),
         request: |subject| {
             let ciphertext_blob = subject.blob.clone().into();
             DecryptRequest { key: None, ciphertext_blob, context: EncryptionContext::default() }.into()
