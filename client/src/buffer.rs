@@ -99,6 +99,14 @@ impl Inbox {
         self.end += count;
     }
 
+    /// Whether there is a whole frame.
+    ///
+    /// # Errors
+    /// As soon as a length field claims more than `cap`.
+    pub(crate) fn has_frame(&self, cap: u32) -> Result<bool, FrameError> {
+        frame::peek(self.unread(), cap).map(|header| header.is_some())
+    }
+
     /// The next whole frame, if there is one; its bytes here are wiped.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::buffer::Outbox;
 use crate::driver;
-use crate::error::{Error, ProtocolError};
+use crate::error::{ConnectError, Error, ProtocolError};
 
 /// The request id of hello; calls count up from the next.
 const HELLO_ID: u64 = 1;
@@ -37,6 +37,18 @@ pub(crate) enum ConnectFailure {
     Io(io::Error),
     /// The daemon answered, and not with a usable hello.
     Hello(Error),
+}
+
+impl ConnectFailure {
+    /// The same for callers, who know of sockets.
+    pub(crate) fn at(self, socket: &Path) -> Error {
+        match self {
+            Self::Hello(error) => error,
+            Self::Io(error) => {
+                Error::Connect(ConnectError { socket: socket.to_owned(), source: Arc::new(error) })
+            }
+        }
+    }
 }
 
 impl From<io::Error> for ConnectFailure {
@@ -95,13 +107,7 @@ impl Connection {
     /// Connects and says hello; must run inside a tokio runtime, which then
     /// drives the connection.
     pub(crate) async fn open(socket: &Path, agent: &str, within: Duration) -> Result<Self, ConnectFailure> {
-        let opening = async {
-            let mut stream = UnixStream::connect(socket).await?;
-            let hello = say_hello(&mut stream, agent).await?;
-            Ok::<_, ConnectFailure>((stream, hello))
-        };
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "hello was not answered in time");
-        let (stream, hello) = tokio::time::timeout(within, opening).await.map_err(late)??;
+        let (stream, hello) = connect(socket, agent, within).await?;
         let (reader, writer) = stream.into_split();
         let writer = Arc::new(writer);
         let places = usize::try_from(hello.max_in_flight).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -245,7 +251,7 @@ impl Shared {
     }
 }
 
-fn check_header(header: &Header) -> Result<(), ProtocolError> {
+pub(crate) fn check_header(header: &Header) -> Result<(), ProtocolError> {
     if header.version != frame::VERSION {
         return Err(ProtocolError::Version(header.version));
     }
@@ -269,6 +275,21 @@ pub(crate) fn refusal(status: u16, body: SecretBytes) -> Result<SecretBytes, Err
     let message = if message.is_empty() { code.meaning().to_owned() } else { message };
     let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
     Err(Error::Refused { code, message, retry_after })
+}
+
+/// Connects and says hello, all of it `within` that time.
+pub(crate) async fn connect(
+    socket: &Path,
+    agent: &str,
+    within: Duration,
+) -> Result<(UnixStream, HelloReply), ConnectFailure> {
+    let opening = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let hello = say_hello(&mut stream, agent).await?;
+        Ok::<_, ConnectFailure>((stream, hello))
+    };
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "hello was not answered in time");
+    tokio::time::timeout(within, opening).await.map_err(late)?
 }
 
 async fn say_hello(stream: &mut UnixStream, agent: &str) -> Result<HelloReply, ConnectFailure> {

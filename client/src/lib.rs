@@ -2,7 +2,7 @@
 //!
 //! [`Client`] is for tokio, [`blocking::Client`] for everything else; both have a
 //! typed method for each operation of the protocol's table, and [`Client::call`]
-//! for requests built by hand. Lives here: connecting, hello, matching replies to
+//! for requests built by hand; [`Pipeline`] is for work in bulk. Lives here: connecting, hello, matching replies to
 //! requests, timeouts, reconnecting, batches. Must not live here: command lines,
 //! files, terminals, and anything about how the daemon does its work.
 //!
@@ -29,6 +29,7 @@ mod error;
 mod link;
 mod methods;
 mod options;
+mod pipeline;
 
 pub use batch::{Batch, BatchResults, Item};
 pub use claviger_protocol as protocol;
@@ -37,3 +38,4 @@ pub use edge::client_token;
 pub use error::{ConnectError, Error, ProtocolError};
 pub use methods::new_key;
 pub use options::Options;
+pub use pipeline::{Pipeline, RawReply};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::connection::{ConnectFailure, Connection};
+use crate::connection::Connection;
 use crate::edge;
 use crate::error::{ConnectError, Error};
 use crate::options::Options;
@@ -95,12 +95,7 @@ impl Link {
 
     async fn connect_once(&self) -> Result<Connection, Error> {
         let opened = Connection::open(&self.socket, &self.options.agent, self.options.connect_timeout).await;
-        opened.map_err(|failure| match failure {
-            ConnectFailure::Hello(error) => error,
-            ConnectFailure::Io(error) => {
-                Error::Connect(ConnectError { socket: self.socket.clone(), source: Arc::new(error) })
-            }
-        })
+        opened.map_err(|failure| failure.at(&self.socket))
     }
 
     fn open_now(&self) -> Option<Arc<Connection>> {

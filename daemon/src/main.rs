@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use clavigerd::backend::hsm;
 use clavigerd::backend::hsm::member::Member;
+use clavigerd::backend::{bench, hsm};
 use clavigerd::config::Config;
 use clavigerd::daemon;
 use clavigerd::daemon::process::{self, ProcessError};
@@ -75,6 +76,8 @@ enum Hsm {
         #[arg(long)]
         json: bool,
     },
+    /// Measure the cryptography in-process, in one thread: the HSM's own and SOFTWARE level's.
+    Bench(Bench),
     /// Make the domain: its root generation in the HSM and its domain key. Once.
     Init {
         /// Configuration file (TOML).
@@ -98,6 +101,34 @@ enum Hsm {
         #[arg(long, value_name = "KEY.pem")]
         private_key: PathBuf,
     },
+}
+
+/// What `claviger bench` runs for its baseline; of use by itself too.
+#[derive(Args)]
+struct Bench {
+    /// Configuration file (TOML) of the HSM to measure, with its domain made; nothing in it
+    /// changes. Without one, an embedded token is made for the run.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How long to measure each operation.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = seconds)]
+    seconds: Duration,
+    /// Bytes of the plaintext.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=6144))]
+    size: u16,
+    /// One operation only.
+    #[arg(long, value_name = "NAME", value_parser = bench::OPERATIONS)]
+    only: Option<String>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= 3600.0);
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or("expected a number of seconds over 0, at most 3600")
 }
 
 /// How a command ended: with a message for stderr and an exit code.
@@ -193,6 +224,7 @@ fn tools(command: Hsm) -> Result<(), Failed> {
     let edge = Edge::system();
     let go_on = &mut |_| ControlFlow::Continue(());
     match command {
+        Hsm::Bench(args) => measure(args, &edge),
         Hsm::Probe { config, json } => probe(&read_config(&config)?, &edge, json),
         Hsm::Init { config, recovery } => {
             let config = read_config(&config)?;
@@ -233,6 +265,25 @@ fn refuse_records(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Resul
         Ok(true) => Err(Failed::other(daemon::DOMAIN_MISSING)),
         Err(error) => Err(Failed::other(error)),
     }
+}
+
+/// Says how fast the backends are.
+fn measure(args: Bench, edge: &Edge) -> Result<(), Failed> {
+    let config = args.config.as_deref().map(read_config).transpose()?;
+    let plan = bench::Plan { time: args.seconds, size: args.size.into(), only: args.only };
+    let report = bench::run(config.as_ref(), &plan, edge).map_err(Failed::other)?;
+    if args.json {
+        return say(&serde_json::to_string(&report).map_err(Failed::other)?);
+    }
+    say(&format!("{}, {} bytes, one thread", report.profile, report.size))?;
+    for speed in report.results {
+        let (name, rate) = (speed.name, speed.ops_per_second);
+        say(&format!(
+            "  {name:<20} {rate:>10.0} ops/s  p50 {:.2} µs  p99 {:.2} µs",
+            speed.p50_us, speed.p99_us
+        ))?;
+    }
+    Ok(())
 }
 
 /// Says what every member can do; fails if one can't be opened.

@@ -13,6 +13,7 @@ use claviger_protocol::{
 };
 use uuid::Uuid;
 
+use crate::bench::{self, Bench};
 use crate::failure::Failure;
 
 const ABOUT_EXIT: &str = "\
@@ -91,6 +92,9 @@ pub(crate) enum Command {
     /// Get random bytes from the HSM
     #[command(after_help = "Example:\n  claviger random 32 | xxd -p -c 64")]
     Random(Random),
+    /// Measure how fast the daemon is, beside what this machine can do at best
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(Box<Bench>),
 }
 
 const ENCRYPT: &str = "\

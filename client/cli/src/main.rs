@@ -1,10 +1,11 @@
 //! `claviger`: the command line of the key-management daemon.
 //!
 //! Lives in this crate: arguments (`args`), one function for each command
-//! (`commands`), files (`files`), and what is printed (`output`, `view`, `failure`).
+//! (`commands`; `bench` is a folder of its own), files (`files`), and what is printed (`output`, `view`, `failure`).
 //! Must not live here: anything that the Rust client could do for other programs.
 
 mod args;
+mod bench;
 mod commands;
 mod failure;
 mod files;

@@ -1,4 +1,5 @@
 //! Where cryptography happens: in an HSM, or in the daemon's own memory.
 
+pub mod bench;
 pub mod hsm;
 pub mod software;

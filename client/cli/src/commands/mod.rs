@@ -7,6 +7,7 @@ mod keys;
 use claviger_client::{Client, Options};
 
 use crate::args::{Cli, Command, DataKeyCommand, Global, KeyCommand};
+use crate::bench;
 use crate::failure::Failure;
 use crate::output::Screen;
 
@@ -27,6 +28,10 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
         Command::ReEncrypt(args) => crypto::re_encrypt(global, screen, args).await?,
         Command::DescribeBlob(args) => crypto::describe_blob(global, screen, args).await?,
         Command::DataKey(DataKeyCommand::Generate(args)) => crypto::data_key(global, screen, args).await?,
+        Command::Bench(args) => {
+            let (client, options) = (connect(global).await?, options(global));
+            return bench::run(client, &options, global, screen, *args).await;
+        }
         Command::Random(args) => crypto::random(global, screen, args).await?,
     }
     Ok(0)
@@ -50,11 +55,14 @@ async fn connect(global: &Global) -> Result<Client, Failure> {
              the configuration names it, such as /run/claviger/admin.sock)",
         )
     })?;
-    let options = Options {
+    Ok(Client::connect(socket, options(global)).await?)
+}
+
+fn options(global: &Global) -> Options {
+    Options {
         timeout: global.timeout,
         connect_timeout: global.timeout,
         agent: concat!("claviger/", env!("CARGO_PKG_VERSION")).to_owned(),
         ..Options::default()
-    };
-    Ok(Client::connect(socket, options).await?)
+    }
 }

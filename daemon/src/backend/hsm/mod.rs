@@ -5,6 +5,7 @@
 //! [`command`]s; `pkcs11` carries them out. [`init`] makes the root and the domain that
 //! everything else hangs from, [`mod@domain`] opens it, [`restore`] brings it back.
 
+pub mod bench;
 pub mod command;
 pub mod domain;
 pub mod lane;
