@@ -57,7 +57,7 @@ impl Rig {
         let ids = Uuid::nil();
         let suite = Suite::HsmAes256Derived;
         let nonce = [0; NONCE_LEN];
-        let prefix = BlobHeader { suite, key_id: ids, version_id: ids, salt: &SALT, nonce }.prefix();
+        let prefix = BlobHeader { suite, key_id: ids, version_id: ids, salt: &SALT, nonce }.prefix(0);
         let mut rig = Self {
             token,
             session,
