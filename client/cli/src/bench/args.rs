@@ -18,7 +18,12 @@ Every round measures the daemon first and then, by the same client with the same
 echo server, which answers with the daemon's own bytes and does nothing for them. The figures
 are the medians of the rounds, the ratios those of each round's pair. After the rounds,
 clavigerd measures the same cryptography in-process, in one thread. All of them share the
-machine with whatever else it does: compare ratios, not figures of different days.
+machine with whatever else it does: compare ratios, not figures of different days. At depth 1
+waking a thread on another core costs more than the call; run the daemon and this command
+under `taskset -c 0` for figures that can be compared.
+
+One call is made first to see that replies are right, and the last of each round is compared
+again. With --batch, latencies are those of whole frames.
 
 Without KEY a key of the benchmark's own is used, and made where it isn't there yet (admin
 socket only; keys can't be deleted yet). The exit code is 1 if any call failed.

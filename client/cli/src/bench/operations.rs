@@ -1,11 +1,15 @@
 //! The operations that can be measured: a row each says how to ask, and how to tell
 //! that an answer is right. What must not live here: how calls are made and timed.
 
+use claviger_client::new_key;
 use claviger_protocol::body::{
     DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GetRandomRequest, PingRequest,
 };
 use claviger_protocol::limits::{DEFAULT_MAX_PLAINTEXT, MAX_DATA_KEY_LEN, MAX_PING_LEN, MAX_RANDOM_LEN};
-use claviger_protocol::{DataKeySize, EncryptionContext, KeyRef, Reply, Request, SecretBytes};
+use claviger_protocol::{
+    DataKeySize, EncryptionContext, KeyRef, KeySpec, Protection, Reply, Request, SecretBytes,
+};
+use uuid::Uuid;
 
 /// One row.
 #[derive(Debug)]
@@ -16,11 +20,14 @@ pub(crate) struct Operation {
     pub(crate) about: &'static str,
     /// Whether it uses a key.
     pub(crate) keyed: bool,
+    /// Whether each call leaves something for good: then each is a request of its own,
+    /// and the user must say how many.
+    pub(crate) lasting: bool,
     /// The largest `--size`, in bytes.
     pub(crate) max_size: usize,
     /// What `clavigerd hsm bench` calls the cryptography behind it, if it has any.
     pub(crate) in_process: Option<InProcess>,
-    /// The request that is sent all the time.
+    /// The request that is sent all the time, or the next one of a lasting operation.
     pub(crate) request: fn(&Subject) -> Request,
     /// What is still to be shown about a reply; nothing where it can't be right.
     pub(crate) check: fn(&Subject, Reply) -> Option<Proof>,
@@ -41,6 +48,8 @@ pub(crate) struct Subject {
     pub(crate) key: Option<KeyRef>,
     /// As many bytes as `--size` says.
     pub(crate) payload: SecretBytes,
+    /// The level of keys that are made.
+    pub(crate) level: Protection,
     /// The payload, encrypted under the key.
     pub(crate) blob: Vec<u8>,
 }
@@ -52,6 +61,8 @@ pub(crate) enum Proof {
     Compared,
     /// The blob opens to this plaintext.
     Opens { blob: Vec<u8>, plaintext: SecretBytes },
+    /// There is a key of this id.
+    Exists(Uuid),
 }
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -59,6 +70,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "ping",
         about: "a payload there and back",
         keyed: false,
+        lasting: false,
         max_size: MAX_PING_LEN,
         in_process: None,
         request: |subject| PingRequest { payload: subject.payload.expose().to_vec().into() }.into(),
@@ -71,6 +83,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "random",
         about: "random bytes from the HSM",
         keyed: false,
+        lasting: false,
         max_size: MAX_RANDOM_LEN as usize,
         in_process: Some(InProcess { hsm: "token_random", software: "token_random" }),
         request: |subject| GetRandomRequest { length: short(subject.payload.len()) }.into(),
@@ -85,6 +98,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "encrypt",
         about: "encrypt under a key",
         keyed: true,
+        lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
         in_process: Some(InProcess { hsm: "token_encrypt", software: "software_encrypt" }),
         request: |subject| {
@@ -102,6 +116,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "decrypt",
         about: "decrypt one blob, again and again",
         keyed: true,
+        lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
         in_process: Some(InProcess { hsm: "token_decrypt", software: "software_decrypt" }),
         request: |subject| {
@@ -117,6 +132,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "data-key",
         about: "make a data key, in the clear and wrapped",
         keyed: true,
+        lasting: false,
         max_size: MAX_DATA_KEY_LEN as usize,
         in_process: Some(InProcess { hsm: "token_data_key", software: "software_data_key" }),
         request: |subject| {
@@ -127,6 +143,19 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Reply::GenerateDataKey(reply) if reply.plaintext.len() == subject.payload.len() => {
                 Some(Proof::Opens { blob: reply.ciphertext_blob.0, plaintext: reply.plaintext })
             }
+            _ => None,
+        },
+    },
+    Operation {
+        name: "create-key",
+        about: "make keys, which stay: for scratch daemons",
+        keyed: false,
+        lasting: true,
+        max_size: usize::MAX,
+        in_process: None,
+        request: |subject| new_key(KeySpec::Aes256, subject.level).into(),
+        check: |_, reply| match reply {
+            Reply::CreateKey(reply) => reply.key_version_id.map(|_| Proof::Exists(reply.key_id)),
             _ => None,
         },
     },
