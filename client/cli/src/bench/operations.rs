@@ -16,8 +16,6 @@ use uuid::Uuid;
 pub(crate) struct Operation {
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// A line for `--help`.
-    pub(crate) about: &'static str,
     /// Whether it uses a key.
     pub(crate) keyed: bool,
     /// Whether each call leaves something for good: then each is a request of its own,
@@ -68,7 +66,6 @@ pub(crate) enum Proof {
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "ping",
-        about: "a payload there and back",
         keyed: false,
         lasting: false,
         max_size: MAX_PING_LEN,
@@ -81,7 +78,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "random",
-        about: "random bytes from the HSM",
         keyed: false,
         lasting: false,
         max_size: MAX_RANDOM_LEN as usize,
@@ -96,7 +92,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "encrypt",
-        about: "encrypt under a key",
         keyed: true,
         lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
@@ -114,7 +109,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "decrypt",
-        about: "decrypt one blob, again and again",
         keyed: true,
         lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
@@ -130,7 +124,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "data-key",
-        about: "make a data key, in the clear and wrapped",
         keyed: true,
         lasting: false,
         max_size: MAX_DATA_KEY_LEN as usize,
@@ -148,7 +141,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "create-key",
-        about: "make keys, which stay: for scratch daemons",
         keyed: false,
         lasting: true,
         max_size: usize::MAX,
