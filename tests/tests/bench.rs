@@ -96,6 +96,10 @@ fn the_token_itself_is_measured_in_process() {
     daemon.terminate();
 
     let daemon = Site::new(Token::SoftHsm).start();
+    let report = bench(&daemon, &["random"]);
+    looks_right(&report, "random");
+    assert_eq!(report["in_process"], Value::Null, "{report}");
+    assert!(report["notes"].to_string().contains("profile softhsm2; give its configuration"), "{report}");
     let config = text(daemon.site().config_file());
     let report = bench(&daemon, &["encrypt", "--config", config]);
     looks_right(&report, "encrypt");

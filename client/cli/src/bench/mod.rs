@@ -11,6 +11,7 @@ mod operations;
 mod report;
 mod subject;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ pub(crate) async fn run(
     {
         notes.push(format!("made {key}; it stays, and later runs use it again"));
     }
-    let in_process = in_process(&args, &target, &mut notes).await;
+    let in_process = in_process(&client, &args, &target, &mut notes).await;
     finish(screen, report(&args, &target, rounds, in_process, notes)).await
 }
 
@@ -137,26 +138,38 @@ fn pace(args: &Bench, round: u32) -> Pace {
 }
 
 /// The same cryptography in-process; where there is none, a note says why.
-async fn in_process(args: &Bench, target: &Target, notes: &mut Vec<String>) -> Option<Speed> {
+async fn in_process(
+    client: &Client,
+    args: &Bench,
+    target: &Target,
+    notes: &mut Vec<String>,
+) -> Option<Speed> {
     let names = args.operation.in_process.filter(|_| !args.no_baselines)?;
-    let Some(program) = in_process::program(args.clavigerd.as_deref()) else {
-        notes.push(
-            "nothing was measured in-process: there is no clavigerd beside this program; name it with \
-             --clavigerd"
-                .to_owned(),
-        );
-        return None;
-    };
-    let wanted = if target.level == Some(Protection::Software) { names.software } else { names.hsm };
+    let software = target.level == Some(Protection::Software);
+    let wanted = if software { names.software } else { names.hsm };
     // The time of one round: it is one thread's work, and varies less than the socket's.
     let time = args.requests.map_or(args.seconds / args.rounds, |_| SHORT);
-    match in_process::measure(&program, args.config.as_deref(), wanted, time, args.size).await {
-        Ok(speed) => Some(speed),
-        Err(failure) => {
-            notes.push(format!("nothing was measured in-process: {failure}"));
-            None
+    let measured = match program_for(client, args).await {
+        Ok(program) => in_process::measure(&program, args.config.as_deref(), wanted, time, args.size).await,
+        Err(why) => Err(why),
+    };
+    measured.map_err(|why| notes.push(format!("nothing was measured in-process: {why}"))).ok()
+}
+
+/// The clavigerd that can measure what the daemon has.
+async fn program_for(client: &Client, args: &Bench) -> Result<PathBuf, String> {
+    if args.config.is_none() {
+        // Only the admin endpoint tells; elsewhere it is taken for the embedded token, by name.
+        let pool = client.status().await.map(|status| status.pool).unwrap_or_default();
+        if let Some(member) = pool.iter().find(|member| member.profile != in_process::EMBEDDED) {
+            return Err(format!(
+                "the daemon's HSM {} is of profile {}; give its configuration with --config",
+                member.name, member.profile
+            ));
         }
     }
+    in_process::program(args.clavigerd.as_deref())
+        .ok_or_else(|| "there is no clavigerd beside this program; name it with --clavigerd".to_owned())
 }
 
 fn report(
