@@ -5,7 +5,7 @@ Starts a daemon on the embedded token in a directory of its own, has `claviger b
 beside the bare echo and the token in-process, then fills it with keys and looks at start time and
 memory. Prints a table for people, writes the figures as JSON, and removes everything else.
 
-    scripts/bench.py [--seconds N] [--json FILE] [--check] [--bin DIR]
+    scripts/bench.py [--seconds N] [--json FILE] [--check] [--keys N] [--only NAME] [--bin DIR]
 
 With --seconds 1.5 it takes about two minutes. Errors make it fail; a missed target does with --check.
 
@@ -20,7 +20,9 @@ import json
 import os
 import pathlib
 import resource
+import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -28,7 +30,6 @@ import sys
 import tempfile
 import time
 
-KEYS = 10_000
 IDLE_CONNECTIONS = 1_000
 # Descriptors beside the connections'.
 SPARE_DESCRIPTORS = 100
@@ -81,12 +82,11 @@ class Daemon:
         began = time.monotonic()
         command = [self.programs / "clavigerd", "--dev", "--state-dir", self.state]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
-        line = self.process.stdout.readline()
-        if b"serving" not in line:
+        said, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        if not said or b"serving" not in self.process.stdout.readline():
             raise SystemExit(f"bench: clavigerd didn't serve; the end of its log:\n{self.said()}")
-        connection = hello(self.admin)
-        random_bytes(connection)
-        connection.close()
+        with hello(self.admin) as connection:
+            random_bytes(connection)
         return time.monotonic() - began
 
     def said(self):
@@ -230,12 +230,12 @@ def table(lines):
         print("  ".join([*aligned, line[-1]]).rstrip(), flush=True)
 
 
-def speeds(daemon, seconds):
+def speeds(daemon, rows, seconds):
     """The rows, printed as a table at the end."""
     heading = ["", "depth x clients", "ops/s", "p50 us", "p99", "p99.9", "errors",
                "p50/echo", "ops/echo", "ops/in-process", ""]
     lines, reports, verdicts = [heading], [], []
-    for name, arguments, one_core in ROWS:
+    for name, arguments, one_core in rows:
         print(f"bench: {name} {' '.join(arguments[1:])}{' on one core' if one_core else ''}", file=sys.stderr)
         report = measure(daemon, [*arguments, "--seconds", str(seconds)], one_core)
         line, met = cells(name, report, one_core)
@@ -261,11 +261,11 @@ def idle_connections(daemon):
     return (after - before) / IDLE_CONNECTIONS
 
 
-def start_and_memory(daemon, fresh):
+def start_and_memory(daemon, fresh, keys):
     """Start time with many keys, and memory at rest."""
     loaded = daemon.memory()
-    print(f"bench: {KEYS} keys", file=sys.stderr)
-    amount = ["--requests", str(KEYS), "--rounds", "1", "--depth", "64", "--clients", "4", "--no-baselines"]
+    print(f"bench: {keys} keys", file=sys.stderr)
+    amount = ["--requests", str(keys), "--rounds", "1", "--depth", "64", "--clients", "4", "--no-baselines"]
     created = measure(daemon, ["create-key", "--level", "hsm", *amount], False)
     daemon.stop()
     start = daemon.start()
@@ -273,15 +273,15 @@ def start_and_memory(daemon, fresh):
     each = idle_connections(daemon)
     print(f"\nmaking HSM keys     {number(created['ops_per_second'])}/s, durable, 64 x 4")
     verdicts = [start <= 1, fresh["resident"] - fresh["locked"] <= 30 << 20]
-    print(f"start, {KEYS:,} keys  {start:.2f} s to the first answered call    {verdict('<= 1 s', verdicts[0])}")
+    print(f"start, {keys:,} keys  {start:.2f} s to the first answered call    {verdict('<= 1 s', verdicts[0])}")
     print(f"resident, idle      {mebibytes(fresh['resident'])}, locked {mebibytes(fresh['locked'])}    "
           f"{verdict('<= 30 MiB without the locked', verdicts[1])}")
-    print(f"  with {KEYS:,} keys  {mebibytes(idle['resident'])}, locked {mebibytes(idle['locked'])}")
+    print(f"  with {keys:,} keys  {mebibytes(idle['resident'])}, locked {mebibytes(idle['locked'])}")
     print(f"  after the load    {mebibytes(loaded['resident'])}, locked {mebibytes(loaded['locked'])}")
     print(f"each idle connection {each / 1024:.1f} KiB, of {IDLE_CONNECTIONS:,}")
     return {
         "create_key": created,
-        "keys": KEYS,
+        "keys": keys,
         "start_seconds": start,
         "memory_idle": fresh,
         "memory_idle_with_keys": idle,
@@ -304,29 +304,45 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=1.5, help="how long to measure each row (default 1.5)")
     parser.add_argument("--json", type=pathlib.Path, help="where the figures go (bench.json beside the binaries)")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
+    parser.add_argument("--keys", type=int, default=10_000, help="how many there are at the start (default 10000)")
+    parser.add_argument("--only", metavar="NAME", help="only the rows of this name, such as 'encrypt hsm'")
     parser.add_argument("--bin", type=pathlib.Path, help="where the binaries are (cargo's release directory)")
     args = parser.parse_args()
     args.bin = args.bin or release_directory()
     args.json = args.json or args.bin / "bench.json"
     if not 0 < args.seconds <= 600:
         parser.error("--seconds: expected a number over 0, at most 600")
+    if not 1 <= args.keys <= 1_000_000:
+        parser.error("--keys: expected a number from 1 to 1000000")
+    args.rows = [row for row in ROWS if args.only in (None, row[0])]
+    if not args.rows:
+        parser.error(f"--only: expected one of {', '.join(sorted({row[0] for row in ROWS}))}")
     for name in ("clavigerd", "claviger"):
         if not (args.bin / name).is_file():
             parser.error(f"--bin: there is no {name} in {args.bin}; build with cargo build --release")
     return args
 
 
+def allow_descriptors(needed):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(f"bench: {needed} descriptors are needed, the limit is {hard} (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def main():
     args = arguments()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, IDLE_CONNECTIONS + SPARE_DESCRIPTORS), hard))
+    # So that what follows is undone then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    allow_descriptors(IDLE_CONNECTIONS + SPARE_DESCRIPTORS)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="claviger-bench-"))
     daemon = Daemon(args.bin.resolve(), directory / "state")
     try:
         daemon.start()
         fresh = daemon.memory()
-        reports, verdicts = speeds(daemon, args.seconds)
-        rest, more = start_and_memory(daemon, fresh)
+        reports, verdicts = speeds(daemon, args.rows, args.seconds)
+        rest, more = start_and_memory(daemon, fresh, args.keys)
     finally:
         daemon.stop()
         daemon.log.close()

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use claviger_tests::cli::{claviger, claviger_json};
@@ -120,6 +120,42 @@ fn the_token_itself_is_measured_in_process() {
     let daemon = site.start();
     looks_right(&bench(&daemon, &["decrypt", "--no-baselines"]), "decrypt");
     daemon.terminate();
+}
+
+#[test]
+fn make_bench_prints_its_table_and_writes_its_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("figures.json");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bench.py");
+    let bench = |more: &[&str]| {
+        let mut python = Command::new("python3");
+        python.arg("-B").arg(&script).args(["--seconds", "0.03", "--keys", "20", "--only", "ping"]);
+        python.arg("--bin").arg(binary("claviger").parent().unwrap()).arg("--json").arg(&file).args(more);
+        // Its directories are temporary: they go with this test.
+        run(python.env("TMPDIR", dir.path()))
+    };
+    let output = bench(&[]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    for part in
+        ["p50/echo", "ping", "one core", "start, 20 keys", "<= 1 s: ", "each idle connection", "missed;"]
+    {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    let figures: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(figures["rows"].as_array().unwrap().len(), 2, "{figures}");
+    for row in figures["rows"].as_array().unwrap() {
+        assert!(positive(&row["ops_per_second"]) && positive(&row["ratios"]["echo_p50"]), "{row}");
+    }
+    assert_eq!(figures["create_key"]["calls"], 20, "{figures}");
+    let measured = [&figures["start_seconds"], &figures["memory_idle"]["resident"]];
+    assert!(measured.into_iter().all(positive), "{figures}");
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["figures.json"], "everything else is removed");
+    for wrong in [&["--seconds", "0"][..], &["--only", "sing"], &["--bin", "/nonexistent"]] {
+        assert_eq!(bench(wrong).status.code(), Some(2), "{wrong:?}");
+    }
 }
 
 #[test]
