@@ -2,12 +2,14 @@
 # make test   sets the machine up, and runs every test, on both tokens
 # make lint   formatting, clippy, licences and sources, documentation
 # make audit  security advisories (needs the network)
+# make bench  a release build's speed, start time and memory, beside baselines of the
+#             same run; make bench SECONDS=5 measures longer, CHECK=1 fails on a missed target
 
 CARGO ?= cargo
 # rustup's place, for shells without it, once scripts/setup.sh has put it there.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: run test lint audit setup setup-lint build
+.PHONY: run test lint audit bench setup setup-lint build
 
 # The development profile throughout: dependencies are optimised enough to be quick,
 # the second command takes the first's work over, and no figure is quoted from it.
@@ -28,6 +30,12 @@ lint: setup-lint
 
 audit: setup-lint
 	$(CARGO) deny --locked check
+
+SECONDS ?= 1.5
+
+bench: setup
+	$(CARGO) build --locked --release --workspace --bins
+	@python3 -B scripts/bench.py --seconds $(SECONDS) $(if $(CHECK),--check)
 
 setup:
 	@scripts/setup.sh

@@ -202,6 +202,7 @@ fn help_is_as_recorded() {
         &["data-key"],
         &["data-key", "generate"],
         &["random"],
+        &["bench"],
     ];
     let mut printed = String::new();
     for args in commands {

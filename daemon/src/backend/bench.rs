@@ -212,10 +212,10 @@ fn round(
     let (mut latencies, mut calls) = (Vec::new(), 0_u32);
     let start = clock.elapsed();
     let mut before = start;
-    while calls < CALLS || before - start < time {
+    while calls < CALLS || before.saturating_sub(start) < time {
         call()?;
         let now = clock.elapsed();
-        let latency = now - before;
+        let latency = now.saturating_sub(before);
         match latencies.get_mut(calls as usize % MOST_SAMPLES) {
             Some(place) => *place = latency,
             None => latencies.push(latency),
@@ -223,7 +223,7 @@ fn round(
         before = now;
         calls = calls.saturating_add(1);
     }
-    let took = (before - start).as_secs_f64();
+    let took = before.saturating_sub(start).as_secs_f64();
     Ok((if took > 0.0 { f64::from(calls) / took } else { 0.0 }, latencies))
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use claviger_protocol::limits::MAX_BATCH_ITEMS;
 use claviger_protocol::{KeyRef, Protection};
 
@@ -14,11 +14,19 @@ use super::operations::{OPERATIONS, Operation};
 const MAX_SECONDS: f64 = 3600.0;
 
 pub(crate) const EXAMPLES: &str = "\
+ping sends a payload there and back; decrypt opens one blob again and again; create-key makes
+keys, which stay: it is for daemons that are thrown away afterwards.
+
 Every round measures the daemon first and then, by the same client with the same calls, a bare
 echo server, which answers with the daemon's own bytes and does nothing for them. The figures
 are the medians of the rounds, the ratios those of each round's pair. After the rounds,
 clavigerd measures the same cryptography in-process, in one thread. All of them share the
-machine with whatever else it does: compare ratios, not figures of different days.
+machine with whatever else it does: compare ratios, not figures of different days. At depth 1
+waking a thread on another core costs more than the call; run the daemon and this command
+under `taskset -c 0` for figures that can be compared.
+
+One call is made first to see that replies are right, and the last of each round is compared
+again. With --batch, latencies are those of whole frames.
 
 Without KEY a key of the benchmark's own is used, and made where it isn't there yet (admin
 socket only; keys can't be deleted yet). The exit code is 1 if any call failed.
@@ -75,8 +83,7 @@ pub(crate) struct Bench {
 }
 
 fn operation() -> impl TypedValueParser<Value = &'static Operation> {
-    let names = OPERATIONS.iter().map(|operation| PossibleValue::new(operation.name).help(operation.about));
-    PossibleValuesParser::new(names)
+    PossibleValuesParser::new(OPERATIONS.iter().map(|operation| operation.name))
         .try_map(|name| OPERATIONS.iter().find(|operation| operation.name == name).ok_or("no such operation"))
 }
 

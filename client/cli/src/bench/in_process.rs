@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+/// The profile of the token that clavigerd has linked in, and measures without a configuration.
+pub(crate) const EMBEDDED: &str = "embedded";
+
 /// How long clavigerd may take beside measuring: making a token takes a second or two.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Time between looks whether it has ended.

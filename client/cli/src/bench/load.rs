@@ -1,13 +1,14 @@
 //! Making calls and timing them: one thread, a task for each connection, as many calls
 //! in flight on each as asked for. The same loop measures the daemon and the bare echo.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claviger_client::{Error, Options, Pipeline, RawReply};
 use claviger_protocol::body::BatchReply;
-use claviger_protocol::{Code, Opcode, Reply, SecretBytes};
+use claviger_protocol::{Code, Opcode, Reply, Request, SecretBytes};
 use tokio::task::JoinSet;
 
 use super::figures::{Errors, Tally, count};
@@ -17,6 +18,20 @@ use crate::failure::Failure;
 pub(crate) struct Call {
     pub(crate) opcode: Opcode,
     pub(crate) body: SecretBytes,
+    /// Makes the request of each frame anew, where they can't be the same.
+    pub(crate) fresh: Option<Fresh>,
+}
+
+/// Gives the next request.
+pub(crate) type Fresh = Box<dyn Fn() -> Request + Send + Sync>;
+
+impl Call {
+    fn submit(&self, pipeline: &mut Pipeline<Instant>, now: Instant) -> Result<(), Error> {
+        match &self.fresh {
+            Some(fresh) => pipeline.submit(fresh(), now),
+            None => pipeline.submit_encoded(self.opcode, self.body.expose(), now),
+        }
+    }
 }
 
 /// How one measurement goes.
@@ -57,7 +72,7 @@ struct Work {
 impl Load {
     /// Connects `clients` times.
     pub(crate) async fn connect(
-        socket: &std::path::Path,
+        socket: &Path,
         options: &Options,
         clients: u32,
         call: Arc<Call>,
@@ -73,7 +88,7 @@ impl Load {
     pub(crate) async fn first(&mut self) -> Result<RawReply, Failure> {
         let none = || Failure::local("Internal", "a benchmark needs a client");
         let pipeline = self.pipelines.first_mut().ok_or_else(none)?;
-        pipeline.submit_encoded(self.call.opcode, self.call.body.expose(), Instant::now())?;
+        self.call.submit(pipeline, Instant::now())?;
         let late = |_| Error::Timeout(self.patience);
         tokio::time::timeout(self.patience, pipeline.ready()).await.map_err(late)??;
         let (_, reply) = pipeline.take()?.ok_or_else(none)?;
@@ -83,7 +98,8 @@ impl Load {
     /// Measures once.
     ///
     /// # Errors
-    /// A connection that broke, or a server that said nothing for the whole patience. Refused calls are in the tally.
+    /// A connection that broke, or a server that said nothing for the whole patience.
+    /// Refused calls are in the tally.
     pub(crate) async fn measure(&mut self, pace: Pace) -> Result<Tally, Failure> {
         let mut warmed = Errors::new();
         if !pace.warmup.is_zero() {
@@ -144,7 +160,7 @@ async fn drive(
     let mut guard = Box::pin(tokio::time::sleep(patience));
     loop {
         while pipeline.in_flight() < work.depth && work.take(now) {
-            pipeline.submit_encoded(work.call.opcode, work.call.body.expose(), now)?;
+            work.call.submit(&mut pipeline, now)?;
         }
         if pipeline.in_flight() == 0 {
             return Ok((pipeline, tally));

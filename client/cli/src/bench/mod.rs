@@ -11,7 +11,9 @@ mod operations;
 mod report;
 mod subject;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_client::{Client, Options};
 use claviger_protocol::Protection;
@@ -26,6 +28,9 @@ use self::subject::Target;
 use crate::args::Global;
 use crate::failure::{Failure, REFUSED, say_on_stderr};
 use crate::output::Screen;
+
+/// How long the in-process baseline is measured in a run that a number of calls bounds.
+const SHORT: Duration = Duration::from_millis(100);
 
 /// What the rounds found.
 #[derive(Default)]
@@ -61,11 +66,12 @@ pub(crate) async fn run(
         echo = Some((load, server));
     }
     let mut rounds = Rounds { checked: 1, ..Rounds::default() };
-    for _ in 0..args.rounds {
-        let tally = load.measure(pace(&args)).await?;
+    for round in 0..args.rounds {
+        let pace = pace(&args, round);
+        let tally = load.measure(pace).await?;
         rounds.take(tally, &target, &client).await?;
         if let Some((load, _)) = &mut echo {
-            rounds.echo.push(load.measure(pace(&args)).await?.figures());
+            rounds.echo.push(load.measure(pace).await?.figures());
         }
     }
     drop((load, echo));
@@ -75,7 +81,7 @@ pub(crate) async fn run(
     {
         notes.push(format!("made {key}; it stays, and later runs use it again"));
     }
-    let in_process = in_process(&args, &target, &mut notes).await;
+    let in_process = in_process(&client, &args, &target, &mut notes).await;
     finish(screen, report(&args, &target, rounds, in_process, notes)).await
 }
 
@@ -95,7 +101,10 @@ impl Rounds {
 
 /// Refuses what the daemon would refuse every time.
 fn check(args: &Bench, max_in_flight: u32, max_plaintext: u32) -> Result<(), Failure> {
-    let (name, most) = (args.operation.name, args.operation.max_size.min(max_plaintext as usize));
+    let (name, mut most) = (args.operation.name, args.operation.max_size);
+    if args.operation.keyed {
+        most = most.min(max_plaintext as usize);
+    }
     if args.size as usize > most {
         return Err(Failure::usage(format!("--size is {}, {name} takes at most {most} bytes", args.size)));
     }
@@ -105,41 +114,62 @@ fn check(args: &Bench, max_in_flight: u32, max_plaintext: u32) -> Result<(), Fai
             args.depth
         )));
     }
+    if args.requests.is_some_and(|requests| requests < u64::from(args.rounds)) {
+        return Err(Failure::usage("--requests is less than --rounds: each round needs a request"));
+    }
+    if args.operation.lasting && args.requests.is_none() {
+        return Err(Failure::usage(format!("what {name} makes stays; say how many with --requests N")));
+    }
     if args.key.is_some() && !args.operation.keyed {
         return Err(Failure::usage(format!("{name} uses no key; leave KEY out")));
     }
     Ok(())
 }
 
-fn pace(args: &Bench) -> Pace {
+/// A round's share of the whole.
+fn pace(args: &Bench, round: u32) -> Pace {
+    let (round, rounds) = (u64::from(round), u64::from(args.rounds));
     let bound = match args.requests {
-        Some(frames) => Bound::Frames(frames.div_ceil(u64::from(args.rounds))),
+        Some(frames) => Bound::Frames(frames / rounds + u64::from(round < frames % rounds)),
         None => Bound::Time(args.seconds / args.rounds),
     };
-    Pace { depth: args.depth as usize, warmup: args.warmup, bound }
+    let warmup = if args.operation.lasting { Duration::ZERO } else { args.warmup };
+    Pace { depth: args.depth as usize, warmup, bound }
 }
 
 /// The same cryptography in-process; where there is none, a note says why.
-async fn in_process(args: &Bench, target: &Target, notes: &mut Vec<String>) -> Option<Speed> {
+async fn in_process(
+    client: &Client,
+    args: &Bench,
+    target: &Target,
+    notes: &mut Vec<String>,
+) -> Option<Speed> {
     let names = args.operation.in_process.filter(|_| !args.no_baselines)?;
-    let Some(program) = in_process::program(args.clavigerd.as_deref()) else {
-        notes.push(
-            "nothing was measured in-process: there is no clavigerd beside this program; name it with \
-             --clavigerd"
-                .to_owned(),
-        );
-        return None;
-    };
-    let wanted = if target.level == Some(Protection::Software) { names.software } else { names.hsm };
+    let software = target.level == Some(Protection::Software);
+    let wanted = if software { names.software } else { names.hsm };
     // The time of one round: it is one thread's work, and varies less than the socket's.
-    let time = args.seconds / args.rounds;
-    match in_process::measure(&program, args.config.as_deref(), wanted, time, args.size).await {
-        Ok(speed) => Some(speed),
-        Err(failure) => {
-            notes.push(format!("nothing was measured in-process: {failure}"));
-            None
+    let time = args.requests.map_or(args.seconds / args.rounds, |_| SHORT);
+    let measured = match program_for(client, args).await {
+        Ok(program) => in_process::measure(&program, args.config.as_deref(), wanted, time, args.size).await,
+        Err(why) => Err(why),
+    };
+    measured.map_err(|why| notes.push(format!("nothing was measured in-process: {why}"))).ok()
+}
+
+/// The clavigerd that can measure what the daemon has.
+async fn program_for(client: &Client, args: &Bench) -> Result<PathBuf, String> {
+    if args.config.is_none() {
+        // Only the admin endpoint tells; elsewhere it is taken for the embedded token, by name.
+        let pool = client.status().await.map(|status| status.pool).unwrap_or_default();
+        if let Some(member) = pool.iter().find(|member| member.profile != in_process::EMBEDDED) {
+            return Err(format!(
+                "the daemon's HSM {} is of profile {}; give its configuration with --config",
+                member.name, member.profile
+            ));
         }
     }
+    in_process::program(args.clavigerd.as_deref())
+        .ok_or_else(|| "there is no clavigerd beside this program; name it with --clavigerd".to_owned())
 }
 
 fn report(

@@ -1,26 +1,31 @@
 //! The operations that can be measured: a row each says how to ask, and how to tell
 //! that an answer is right. What must not live here: how calls are made and timed.
 
+use claviger_client::new_key;
 use claviger_protocol::body::{
     DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GetRandomRequest, PingRequest,
 };
 use claviger_protocol::limits::{DEFAULT_MAX_PLAINTEXT, MAX_DATA_KEY_LEN, MAX_PING_LEN, MAX_RANDOM_LEN};
-use claviger_protocol::{DataKeySize, EncryptionContext, KeyRef, Reply, Request, SecretBytes};
+use claviger_protocol::{
+    DataKeySize, EncryptionContext, KeyRef, KeySpec, Protection, Reply, Request, SecretBytes,
+};
+use uuid::Uuid;
 
 /// One row.
 #[derive(Debug)]
 pub(crate) struct Operation {
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// A line for `--help`.
-    pub(crate) about: &'static str,
     /// Whether it uses a key.
     pub(crate) keyed: bool,
+    /// Whether each call leaves something for good: then each is a request of its own,
+    /// and the user must say how many.
+    pub(crate) lasting: bool,
     /// The largest `--size`, in bytes.
     pub(crate) max_size: usize,
     /// What `clavigerd hsm bench` calls the cryptography behind it, if it has any.
     pub(crate) in_process: Option<InProcess>,
-    /// The request that is sent all the time.
+    /// The request that is sent all the time, or the next one of a lasting operation.
     pub(crate) request: fn(&Subject) -> Request,
     /// What is still to be shown about a reply; nothing where it can't be right.
     pub(crate) check: fn(&Subject, Reply) -> Option<Proof>,
@@ -41,6 +46,8 @@ pub(crate) struct Subject {
     pub(crate) key: Option<KeyRef>,
     /// As many bytes as `--size` says.
     pub(crate) payload: SecretBytes,
+    /// The level of keys that are made.
+    pub(crate) level: Protection,
     /// The payload, encrypted under the key.
     pub(crate) blob: Vec<u8>,
 }
@@ -52,13 +59,15 @@ pub(crate) enum Proof {
     Compared,
     /// The blob opens to this plaintext.
     Opens { blob: Vec<u8>, plaintext: SecretBytes },
+    /// There is a key of this id.
+    Exists(Uuid),
 }
 
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "ping",
-        about: "a payload there and back",
         keyed: false,
+        lasting: false,
         max_size: MAX_PING_LEN,
         in_process: None,
         request: |subject| PingRequest { payload: subject.payload.expose().to_vec().into() }.into(),
@@ -69,8 +78,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "random",
-        about: "random bytes from the HSM",
         keyed: false,
+        lasting: false,
         max_size: MAX_RANDOM_LEN as usize,
         in_process: Some(InProcess { hsm: "token_random", software: "token_random" }),
         request: |subject| GetRandomRequest { length: short(subject.payload.len()) }.into(),
@@ -83,8 +92,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "encrypt",
-        about: "encrypt under a key",
         keyed: true,
+        lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
         in_process: Some(InProcess { hsm: "token_encrypt", software: "software_encrypt" }),
         request: |subject| {
@@ -100,8 +109,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "decrypt",
-        about: "decrypt one blob, again and again",
         keyed: true,
+        lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
         in_process: Some(InProcess { hsm: "token_decrypt", software: "software_decrypt" }),
         request: |subject| {
@@ -115,8 +124,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "data-key",
-        about: "make a data key, in the clear and wrapped",
         keyed: true,
+        lasting: false,
         max_size: MAX_DATA_KEY_LEN as usize,
         in_process: Some(InProcess { hsm: "token_data_key", software: "software_data_key" }),
         request: |subject| {
@@ -127,6 +136,18 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Reply::GenerateDataKey(reply) if reply.plaintext.len() == subject.payload.len() => {
                 Some(Proof::Opens { blob: reply.ciphertext_blob.0, plaintext: reply.plaintext })
             }
+            _ => None,
+        },
+    },
+    Operation {
+        name: "create-key",
+        keyed: false,
+        lasting: true,
+        max_size: usize::MAX,
+        in_process: None,
+        request: |subject| new_key(KeySpec::Aes256, subject.level).into(),
+        check: |_, reply| match reply {
+            Reply::CreateKey(reply) => reply.key_version_id.map(|_| Proof::Exists(reply.key_id)),
             _ => None,
         },
     },

@@ -138,3 +138,64 @@ impl Report {
         echo.into_iter().chain(in_process).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(rate: f64, time: f64) -> Figures {
+        Figures { ops_per_second: rate, p50_us: time, p99_us: time, p99_9_us: time, max_us: time }
+    }
+
+    #[test]
+    fn ratios_are_medians_of_the_rounds_own() {
+        let mut ratios = Ratios::default();
+        // The second round was disturbed, and both sides with it.
+        let daemon = [figures(50.0, 20.0), figures(10.0, 200.0), figures(40.0, 30.0)];
+        let echo = [figures(100.0, 10.0), figures(20.0, 100.0), figures(100.0, 10.0)];
+        ratios.beside_echo(&daemon, &echo);
+        assert_eq!((ratios.echo_p50, ratios.echo_ops), (Some(2.0), Some(0.5)));
+        ratios.beside_echo(&daemon, &[]);
+        assert_eq!((ratios.echo_p50, ratios.echo_ops), (None, None));
+    }
+
+    #[test]
+    fn the_text_says_what_was_measured_and_what_failed() {
+        let speed =
+            Speed { name: "token_encrypt".to_owned(), ops_per_second: 400.0, p50_us: 2.5, p99_us: 4.0 };
+        let mut report = Report {
+            operation: "encrypt",
+            key: Some("alias/a".to_owned()),
+            level: Some("HSM"),
+            clients: 2,
+            depth: 8,
+            batch: 4,
+            size: 32,
+            rounds: 3,
+            calls: 7,
+            figures: figures(200.0, 20.0),
+            errors: 0,
+            errors_by_code: Errors::new(),
+            replies_checked: 4,
+            echo: Some(figures(1000.0, 10.0)),
+            in_process: Some(speed),
+            ratios: Ratios { echo_p50: Some(2.0), echo_ops: Some(0.2), in_process_ops: Some(0.5) },
+            notes: vec!["made alias/a".to_owned()],
+        };
+        let text = "\
+encrypt, 32 bytes under alias/a (HSM): 2 clients, depth 8, batches of 4, medians of 3 rounds
+            OPS/S  P50 µs  P99 µs  P99.9 µs  MAX µs
+claviger    200    20.0    20.0    20.0      20.0
+bare echo   1000   10.0    10.0    10.0      10.0
+in-process  400    2.5     4.0     -         -
+p50 is 2.00 times the bare echo's, the rate 20.0% of it
+the rate is 50.0% of token_encrypt in one thread
+7 calls, no errors; 4 replies compared, all right
+note: made alias/a
+";
+        assert_eq!(report.text(), text);
+        report.errors = 3;
+        report.errors_by_code = Errors::from([("Busy", 1), ("Throttled", 2)]);
+        assert!(report.text().contains("7 calls, 3 ERRORS (1 Busy, 2 Throttled);"), "{}", report.text());
+    }
+}

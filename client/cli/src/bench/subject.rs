@@ -1,23 +1,24 @@
 //! What a run is about: the key, made where it is the benchmark's own and missing, and
 //! whether replies are right. What must not live here: timing.
 
+use std::sync::Arc;
+
 use claviger_client::{Client, Error, RawReply, new_key};
-use claviger_protocol::body::BatchItem;
-use claviger_protocol::body::BatchRequest;
+use claviger_protocol::body::{BatchItem, BatchRequest};
 use claviger_protocol::{
     Alias, Code, Description, EncryptionContext, KeyRef, KeySpec, Opcode, Protection, Reply, Request,
     SecretBytes,
 };
 
 use super::args::Bench;
-use super::load::Call;
+use super::load::{self, Call};
 use super::operations::{Operation, Proof, Subject};
 use crate::failure::Failure;
 
 /// What is called, and under which key.
 pub(crate) struct Target {
     operation: &'static Operation,
-    subject: Subject,
+    subject: Arc<Subject>,
     /// The key's level, for operations that use one.
     pub(crate) level: Option<Protection>,
     /// Whether the key was made by this run.
@@ -28,7 +29,7 @@ impl Target {
     /// Finds or makes the key and what else the operation needs.
     pub(crate) async fn prepare(client: &Client, args: &Bench) -> Result<Self, Failure> {
         let payload = SecretBytes::new(vec![0x5a; args.size as usize]);
-        let mut subject = Subject { key: None, payload, blob: Vec::new() };
+        let mut subject = Subject { key: None, payload, level: args.level, blob: Vec::new() };
         let (mut level, mut made) = (None, false);
         if args.operation.keyed {
             let (key, protection, new) = match &args.key {
@@ -40,7 +41,10 @@ impl Target {
             subject.key = Some(key);
             (level, made) = (Some(protection), new);
         }
-        Ok(Self { operation: args.operation, subject, level, made })
+        if args.operation.lasting {
+            level = Some(args.level);
+        }
+        Ok(Self { operation: args.operation, subject: Arc::new(subject), level, made })
     }
 
     /// The key, for operations that use one.
@@ -54,7 +58,10 @@ impl Target {
         let too_large = |_| Failure::usage("a frame of these calls is over 16 MiB; lower --batch or --size");
         let body = SecretBytes::new(request.encode().map_err(too_large)?);
         if batch == 1 {
-            return Ok(Call { opcode: request.opcode(), body });
+            let (operation, subject) = (self.operation, Arc::clone(&self.subject));
+            let fresh =
+                operation.lasting.then(|| -> load::Fresh { Box::new(move || (operation.request)(&subject)) });
+            return Ok(Call { opcode: request.opcode(), body, fresh });
         }
         if !request.opcode().row().batchable {
             let name = self.operation.name;
@@ -63,7 +70,7 @@ impl Target {
         let item = BatchItem { opcode: request.opcode().number(), body };
         let request = Request::Batch(BatchRequest { items: vec![item; batch as usize] });
         let body = SecretBytes::new(request.encode().map_err(too_large)?);
-        Ok(Call { opcode: Opcode::Batch, body })
+        Ok(Call { opcode: Opcode::Batch, body, fresh: None })
     }
 
     /// Compares a reply, the last item's of a batch, with what it must be.
@@ -88,6 +95,10 @@ impl Target {
                 let opened = client.decrypt(self.subject.key.clone(), blob, none()).await?;
                 let same = opened.plaintext == plaintext;
                 if same { Ok(()) } else { Err(wrong("its blob opens to something else")) }
+            }
+            Some(Proof::Exists(id)) => {
+                let found = client.describe_key(id.into()).await?.key_id == id;
+                if found { Ok(()) } else { Err(wrong("its key is another one")) }
             }
             None => Err(wrong("it isn't what was asked for")),
         }
