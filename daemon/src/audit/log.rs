@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{AuditFailed, Event};
 use crate::edge::{Timestamp, Worker};
+use crate::metrics::groups::AuditCounts;
 
 /// Outcome of a call that was dropped before its answer: its client went away.
 pub(super) const ABANDONED: u16 = u16::MAX;
@@ -33,6 +34,7 @@ pub struct AuditLog {
     broken: AtomicBool,
     written: Notify,
     syncer: Worker,
+    counts: AuditCounts,
 }
 
 enum Sink {
@@ -71,6 +73,7 @@ impl AuditLog {
             broken: AtomicBool::new(false),
             written: Notify::new(),
             syncer,
+            counts: AuditCounts::default(),
         }
     }
 
@@ -94,7 +97,11 @@ impl AuditLog {
             serde_json::to_writer(&mut text, &line(event)).map_err(|_| AuditFailed)?;
             text.push(b'\n');
         }
+        let began = self.syncer.now();
         self.append(&text)?;
+        self.counts.write.record(self.syncer.now().saturating_sub(began));
+        self.counts.events.add(events.len() as u64);
+        self.counts.bytes.add(text.len() as u64);
         if self.failing.swap(false, Ordering::AcqRel) {
             tracing::info!("the audit log can be written again");
         }
@@ -145,6 +152,18 @@ impl AuditLog {
         !self.failing.load(Ordering::Acquire) || probe().is_some_and(|event| self.record(&[event]).is_ok())
     }
 
+    /// What happened here so far.
+    #[must_use]
+    pub fn counts(&self) -> &AuditCounts {
+        &self.counts
+    }
+
+    /// Whether events can't be written now.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire) || self.broken.load(Ordering::Acquire)
+    }
+
     /// Waits until there are events that no [`AuditLog::sync`] has seen.
     pub async fn written(&self) {
         while !self.dirty.load(Ordering::Acquire) {
@@ -175,7 +194,10 @@ impl AuditLog {
             Sink::Memory(_) => return Ok(()),
             Sink::File { file, .. } => Arc::clone(file),
         };
-        file.sync_data().map_err(|error| self.give_up(&error))
+        let began = self.syncer.now();
+        file.sync_data().map_err(|error| self.give_up(&error))?;
+        self.counts.sync.record(self.syncer.now().saturating_sub(began));
+        Ok(())
     }
 
     /// The log's lines so far, of an in-memory log.

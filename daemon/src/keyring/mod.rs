@@ -29,6 +29,7 @@ use crate::backend::hsm::member::Member;
 use crate::config::Limits;
 use crate::edge::{Edge, HashKey};
 use crate::failure::Failure;
+use crate::metrics::groups::{CacheCounts, KeyringCounts};
 use crate::store::{Op, Record, Sealed, Store, StoreError};
 
 use cache::LoadingCache;
@@ -67,6 +68,7 @@ pub struct Keyring {
     materials: LoadingCache<Uuid, Material>,
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     counts: Counts,
+    done: KeyringCounts,
     context_key: hmac::Key,
 }
 
@@ -124,6 +126,7 @@ impl Keyring {
             materials: LoadingCache::new(limits.hsm_objects, hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, hash),
             counts: Counts::default(),
+            done: KeyringCounts::default(),
             context_key: hmac::Key::new(hmac::HMAC_SHA256, domain.keys.audit()),
             edge,
             domain,
@@ -154,6 +157,29 @@ impl Keyring {
         let mut hash = [0; 16];
         hash.copy_from_slice(&tag.as_ref()[..16]);
         hash
+    }
+
+    /// The caches: name, what happened to it, values dropped to make room, values in it.
+    pub fn caches(&self) -> [(&'static str, &CacheCounts, u64, usize); 5] {
+        fn of<'c, K: Eq + std::hash::Hash + Clone, V>(
+            name: &'static str,
+            cache: &'c LoadingCache<K, V>,
+        ) -> (&'static str, &'c CacheCounts, u64, usize) {
+            (name, cache.counts(), cache.evictions(), cache.len())
+        }
+        [
+            of("keys", &self.caches.keys),
+            of("versions", &self.caches.versions),
+            of("aliases", &self.caches.aliases),
+            of("materials", &self.materials),
+            of("sub_keys", &self.sub_keys),
+        ]
+    }
+
+    /// What was done to keys' material.
+    #[must_use]
+    pub fn done(&self) -> &KeyringCounts {
+        &self.done
     }
 
     fn lane(&self) -> &Arc<Lane> {
