@@ -47,7 +47,10 @@ static LOGS: OnceLock<Logs> = OnceLock::new();
 /// Starts the log of this process. A second call changes nothing.
 pub fn start(config: &LogConfig) -> &'static Logs {
     LOGS.get_or_init(|| {
-        let wanted = std::env::var(VARIABLE).ok().and_then(|text| EnvFilter::try_new(text).ok());
+        let wanted = std::env::var(VARIABLE)
+            .ok()
+            .filter(|text| !text.is_empty())
+            .and_then(|text| EnvFilter::try_new(text).ok());
         let fixed = wanted.is_some();
         let (filter, handle) = reload::Layer::new(wanted.unwrap_or_else(|| EnvFilter::new(&config.level)));
         let subscriber = Registry::default().with(filter).with(output(config.format));

@@ -158,7 +158,7 @@ fn serve(run: Run) -> Result<(), Failed> {
     })?;
     logs::start(&config.log);
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, config = named, state_dir = %config.state_dir.display(), "starting");
+    tracing::info!(target: "clavigerd::start", version, config = named, state_dir = %config.state_dir.display(), "starting");
     let socket = config.admin.socket.clone();
     let stop_timeout = config.limits.stop_timeout;
     let edge = Edge::system();

@@ -145,8 +145,8 @@ impl Service {
     pub async fn call(self: &Arc<Self>, caller: &Arc<Caller>, frame: Frame) -> Outcome {
         let (header, received, began) = (frame.header, frame.received, self.edge.clock.elapsed());
         let span = exit::span(caller, &header);
-        let call = metrics::waited(self.answer(caller, frame, began)).instrument(span.clone());
-        let (mut outcome, waited) = call.await;
+        let (mut outcome, waited) =
+            metrics::waited(self.answer(caller, frame, began)).instrument(span.clone()).await;
         let ended = outcome.events.ended().unwrap_or_else(|| self.edge.clock.elapsed());
         outcome.times = Some(exit::times(received, began, ended, waited));
         self.exit(&span, &outcome);
@@ -276,8 +276,8 @@ impl Service {
         for item in items {
             let (result, closed) = match item.request() {
                 Ok(request) => {
-                    let call = self.one(caller, header.request_id, began, deadline, request);
-                    let ((result, closed), waited) = metrics::waited(call).await;
+                    let ((result, closed), waited) =
+                        metrics::waited(self.one(caller, header.request_id, began, deadline, request)).await;
                     metrics::note(waited);
                     let times = exit::times(began, began, closed.ended().unwrap_or(began), waited);
                     self.count(item.opcode, caller.endpoint.kind, &result, Some(times));

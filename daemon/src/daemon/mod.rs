@@ -76,20 +76,15 @@ pub async fn run(
     let halt = CancellationToken::new();
 
     let listeners = bind(&config)?;
-    let metrics = match &config.metrics {
-        Some(listen) => Some(MetricsListener::bind(listen).await?),
-        None => None,
-    };
+    let metrics = MetricsListener::bind(config.metrics.as_ref()).await?;
     let server = Server::new(Arc::clone(&service), stop.clone());
     for listener in listeners {
         tracing::info!(endpoint = %listener.name(), socket = %listener.path().display(), "listening");
         server.serve(listener);
     }
     if let Some(listener) = metrics {
-        let (endpoints, budgets) = server.counts();
-        let exposition =
-            Exposition::new(Arc::clone(&service), Arc::clone(&store), endpoints, budgets, started);
-        background.spawn(listener.serve(Arc::new(exposition), edge.clock.clone(), stop.clone()));
+        let exposition = Exposition::new(&service, &store, &server, started);
+        background.spawn(listener.serve(exposition, edge.clock.clone(), stop.clone()));
     }
     let opener = edge.workers.start("hsm-open", 1).map_err(DaemonError::Thread)?;
     let unlocking = unlock::Unlock {

@@ -12,7 +12,7 @@ use super::text::Text;
 use crate::backend::hsm::lane::Lane;
 use crate::edge::Timestamp;
 use crate::keyring::Keyring;
-use crate::server::Budget;
+use crate::server::{Budget, Server};
 use crate::service::Service;
 use crate::store::SledStore;
 
@@ -38,16 +38,18 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// What to show of a daemon that has started at `started`.
+    /// What to show of a daemon that has started at `started`, on the endpoints that it
+    /// serves now.
     #[must_use]
     pub fn new(
-        service: Arc<Service>,
-        store: Arc<SledStore>,
-        endpoints: Vec<EndpointTraffic>,
-        budgets: Vec<(&'static str, Arc<Budget>)>,
+        service: &Arc<Service>,
+        store: &Arc<SledStore>,
+        server: &Server,
         started: Timestamp,
-    ) -> Self {
-        Self { service, store, endpoints, budgets, started }
+    ) -> Arc<Self> {
+        let (service, store) = (Arc::clone(service), Arc::clone(store));
+        let (endpoints, budgets) = server.counts();
+        Arc::new(Self { service, store, endpoints, budgets, started })
     }
 
     /// The whole text, as it is now.

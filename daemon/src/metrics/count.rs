@@ -110,7 +110,7 @@ mod tests {
     fn a_time_lands_in_the_first_bucket_that_holds_it() {
         let cases = [
             (Duration::ZERO, 0),
-            (Duration::from_nanos(1_000), 0),
+            (Duration::from_micros(1), 0),
             (Duration::from_nanos(1_001), 1),
             (Duration::from_micros(5), 2),
             (Duration::from_millis(3), 11),

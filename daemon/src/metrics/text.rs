@@ -103,7 +103,7 @@ claviger_member_state{member=\"b\",state=\"down\"} 0
     fn a_histogram_has_cumulative_buckets_a_sum_and_a_count() {
         let histogram = Histogram::default();
         histogram.record(Duration::from_nanos(1_500));
-        histogram.record(Duration::from_secs(60));
+        histogram.record(Duration::from_mins(1));
         let mut text = Text::default();
         text.family(&families::STORE_SYNC).histogram(&[], &histogram.snapshot());
         let text = text.finish();

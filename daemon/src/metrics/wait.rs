@@ -5,18 +5,17 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 tokio::task_local! {
     /// What the call that is being polled has waited so far.
     static WAITED: Cell<Duration>;
 }
 
-/// Runs a call and says how long it waited.
-pub async fn waited<T>(call: impl Future<Output = T>) -> (T, Duration) {
-    let counted = async {
-        let result = call.await;
-        (result, WAITED.with(Cell::get))
-    };
-    WAITED.scope(Cell::new(Duration::ZERO), counted).await
+/// Runs a call and says how long it waited. (No `async fn`: it would hold the call
+/// twice, and calls are large.)
+pub fn waited<F: Future>(call: F) -> impl Future<Output = (F::Output, Duration)> {
+    WAITED.scope(Cell::new(Duration::ZERO), call.map(|result| (result, WAITED.with(Cell::get))))
 }
 
 /// The call that is being polled has waited so long. Outside of [`waited`] nobody
@@ -28,7 +27,6 @@ pub fn note(time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
 
     #[test]
     fn waits_are_added_up_for_their_own_call_only() {

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::listener::{BindError, bind};
+use super::listener::{BindError, Trouble, bind};
 use crate::config::MetricsListen;
 use crate::edge::{Clock, Tasks};
 use crate::metrics::Exposition;
@@ -60,21 +60,23 @@ impl Socket {
 }
 
 impl MetricsListener {
-    /// Binds the endpoint's socket.
+    /// Binds the endpoint's socket, where one is wanted.
     ///
     /// # Errors
     /// [`BindError`], which names the socket.
-    pub async fn bind(listen: &MetricsListen) -> Result<Self, BindError> {
+    pub async fn bind(listen: Option<&MetricsListen>) -> Result<Option<Self>, BindError> {
+        let Some(listen) = listen else { return Ok(None) };
         let socket = match listen {
             MetricsListen::Unix(config) => Socket::Unix(bind(config)?, config.socket.clone()),
             MetricsListen::Tcp(address) => Socket::Tcp(bind_tcp(*address).await?),
         };
-        Ok(Self(socket))
+        Ok(Some(Self(socket)))
     }
 
     /// Answers scrapes until `stop`.
     pub async fn serve(self, exposition: Arc<Exposition>, clock: Clock, stop: CancellationToken) {
         let (tasks, places) = (Tasks::default(), Arc::new(Semaphore::new(CONNECTIONS)));
+        let mut trouble = Trouble::default();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accepted = tokio::select! {
@@ -82,10 +84,19 @@ impl MetricsListener {
                 () = stop.cancelled() => return,
                 accepted = self.0.accept() => accepted,
             };
-            let Ok(stream) = accepted else {
-                clock.sleep(ACCEPT_PAUSE).await;
-                continue;
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    if trouble.tell(clock.elapsed()) {
+                        tracing::warn!(%error, "connections for metrics can't be accepted; trying again");
+                    }
+                    clock.sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             };
+            if trouble.over() {
+                tracing::info!("connections for metrics can be accepted again");
+            }
             let (exposition, clock, stop) = (Arc::clone(&exposition), clock.clone(), stop.clone());
             tasks.spawn(async move {
                 tokio::select! {

@@ -311,14 +311,14 @@ impl Acceptor {
 
 /// Accepts that fail: what of it is told.
 #[derive(Default)]
-struct Trouble {
+pub(super) struct Trouble {
     told: Option<Duration>,
     lasts: bool,
 }
 
 impl Trouble {
     /// Whether to tell a failure of this moment (time since the start).
-    fn tell(&mut self, now: Duration) -> bool {
+    pub(super) fn tell(&mut self, now: Duration) -> bool {
         let due = self.told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY);
         if due {
             *self = Self { told: Some(now), lasts: true };
@@ -327,7 +327,7 @@ impl Trouble {
     }
 
     /// Whether to tell that it is over: once for each failure that was told.
-    fn over(&mut self) -> bool {
+    pub(super) fn over(&mut self) -> bool {
         std::mem::take(&mut self.lasts)
     }
 }
