@@ -11,6 +11,8 @@ pub mod edge;
 pub mod failure;
 pub mod identity;
 pub mod keyring;
+pub mod logs;
+pub mod metrics;
 pub mod ops;
 pub mod policy;
 pub mod resolve;

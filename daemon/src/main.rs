@@ -13,9 +13,11 @@ use clap::{Args, Parser, Subcommand};
 use clavigerd::backend::hsm::member::Member;
 use clavigerd::backend::{bench, hsm};
 use clavigerd::config::Config;
+use clavigerd::config::LogConfig;
 use clavigerd::daemon;
 use clavigerd::daemon::process::{self, ProcessError};
 use clavigerd::edge::Edge;
+use clavigerd::logs;
 use clavigerd::store::StateLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -172,6 +174,7 @@ fn read_config(path: &std::path::Path) -> Result<Config, Failed> {
 }
 
 fn serve(run: Run) -> Result<(), Failed> {
+    let named = run.config.as_deref().map_or("--dev".to_owned(), |path| path.display().to_string());
     let config = match (run.config, run.state_dir) {
         (Some(path), _) => read_config(&path)?,
         (None, Some(dir)) => Config::dev(&dir).map_err(Failed::usage)?,
@@ -184,7 +187,9 @@ fn serve(run: Run) -> Result<(), Failed> {
         ProcessError::Descriptors { .. } => Failed::usage(error),
         ProcessError::System { .. } => Failed::other(error),
     })?;
-    start_log();
+    logs::start(&config.log);
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(target: "clavigerd::start", version, config = named, state_dir = %config.state_dir.display(), "starting");
     let socket = config.admin.socket.clone();
     let stop_timeout = config.limits.stop_timeout;
     let edge = Edge::system();
@@ -201,6 +206,9 @@ fn serve(run: Run) -> Result<(), Failed> {
     drop(runtime);
     if !edge.workers.finished(stop_timeout) {
         tracing::warn!("a call to the HSM or the disk is stuck; ending without it");
+    }
+    if ended.is_ok() {
+        tracing::info!("stopped");
     }
     ended
 }
@@ -220,7 +228,7 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
 }
 
 fn tools(command: Hsm) -> Result<(), Failed> {
-    start_log();
+    logs::start(&LogConfig::default());
     let edge = Edge::system();
     let go_on = &mut |_| ControlFlow::Continue(());
     match command {
@@ -339,10 +347,4 @@ fn verdict(ok: bool, reason: Option<&str>) -> String {
 fn say(line: &str) -> Result<(), Failed> {
     let mut out = std::io::stdout();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::other)
-}
-
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CLAVIGER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

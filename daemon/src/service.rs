@@ -6,6 +6,7 @@
 //! ```
 //! No sockets here: simulation calls the same function.
 
+mod exit;
 mod reply;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use claviger_protocol::body::{BatchItem, BatchReply};
 use claviger_protocol::ops::{Access, AuditSync};
 use claviger_protocol::{Code, Header, Opcode, Reply, Request, SecretBytes};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
@@ -24,12 +26,14 @@ use crate::backend::hsm::pool::Pool;
 use crate::config::Limits;
 use crate::edge::Edge;
 use crate::failure::Failure;
-use crate::identity::Caller;
+use crate::identity::{Caller, EndpointKind};
 use crate::keyring::Keyring;
+use crate::metrics::{self, Requests, Times};
 use crate::ops;
 use crate::policy;
 use crate::resolve::resolve;
 
+use exit::Serious;
 use reply::{error_body, write_reply};
 
 pub use reply::write_refusal;
@@ -54,6 +58,9 @@ pub struct Outcome {
     header: Header,
     result: Result<SecretBytes, Failure>,
     events: Closed,
+    endpoint: EndpointKind,
+    /// None where it never became a call.
+    times: Option<Times>,
 }
 
 impl Outcome {
@@ -76,6 +83,9 @@ pub struct Service {
     pub pool: Pool,
     /// What is still to be done about committed events.
     pub outbox: Outbox,
+    /// Requests answered, for metrics.
+    pub requests: Requests,
+    serious: Serious,
     admission: Admission,
     keyring: OnceLock<Arc<Keyring>>,
     stopping: AtomicBool,
@@ -92,6 +102,8 @@ impl Service {
             log,
             pool,
             outbox: Outbox::default(),
+            requests: Requests::new(),
+            serious: Serious::default(),
             admission: Admission::new(places),
             keyring: OnceLock::new(),
             stopping: AtomicBool::new(false),
@@ -113,6 +125,12 @@ impl Service {
         })
     }
 
+    /// Calls that run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.admission.running()
+    }
+
     /// Tells status that the daemon is stopping.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -125,8 +143,21 @@ impl Service {
 
     /// Runs one frame. What comes back must go through [`Service::conclude`].
     pub async fn call(self: &Arc<Self>, caller: &Arc<Caller>, frame: Frame) -> Outcome {
+        let (header, received, began) = (frame.header, frame.received, self.edge.clock.elapsed());
+        let span = exit::span(caller, &header);
+        let (mut outcome, waited) =
+            metrics::waited(self.answer(caller, frame, began)).instrument(span.clone()).await;
+        let ended = outcome.events.ended().unwrap_or_else(|| self.edge.clock.elapsed());
+        outcome.times = Some(exit::times(received, began, ended, waited));
+        self.exit(&span, &outcome);
+        outcome
+    }
+
+    async fn answer(self: &Arc<Self>, caller: &Arc<Caller>, frame: Frame, began: Duration) -> Outcome {
         let header = frame.header;
         let deadline = self.deadline(&frame);
+        let outcome =
+            |result, events| Outcome { header, result, events, endpoint: caller.endpoint.kind, times: None };
         match frame.request {
             Err(failure) => self.refusal(caller, header, failure),
             Ok(Request::Batch(batch)) if batch.items.len() > usize::from(self.limits.max_batch) => {
@@ -135,11 +166,11 @@ impl Service {
             }
             Ok(Request::Batch(batch)) => {
                 let (reply, events) = Box::pin(self.batch(caller, header, deadline, batch.items)).await;
-                Outcome { header, result: self.encode(&Reply::Batch(reply)), events }
+                outcome(self.encode(&Reply::Batch(reply)), events)
             }
             Ok(request) => {
-                let (result, events) = self.one(caller, header.request_id, deadline, request).await;
-                Outcome { header, result: result.and_then(|reply| self.encode(&reply)), events }
+                let (result, events) = self.one(caller, header.request_id, began, deadline, request).await;
+                outcome(result.and_then(|reply| self.encode(&reply)), events)
             }
         }
     }
@@ -149,6 +180,7 @@ impl Service {
         self: &Arc<Self>,
         caller: &Arc<Caller>,
         request_id: u64,
+        began: Duration,
         deadline: Duration,
         request: Request,
     ) -> (Result<Reply, Failure>, Closed) {
@@ -157,7 +189,7 @@ impl Service {
             Ok(trail) => trail,
             Err(failure) => return (Err(failure), Closed::default()),
         };
-        if self.edge.clock.elapsed() >= deadline {
+        if began >= deadline {
             return (Err(late()), trail.close(Code::DeadlineExceeded));
         }
         if row.access == Access::Write {
@@ -202,15 +234,18 @@ impl Service {
         let (done, ended) = oneshot::channel();
         let (service, caller) = (Arc::clone(self), Arc::clone(caller));
         self.edge.background.start(async move {
-            let result = service.steps(&caller, request, &mut trail).await;
+            let (result, waited) = metrics::waited(service.steps(&caller, request, &mut trail)).await;
             let code = result.as_ref().err().map_or(Code::Ok, |failure| failure.code);
-            if let Err((_, closed)) = done.send((result, trail.close(code))) {
+            if let Err((_, closed, _)) = done.send((result, trail.close(code), waited)) {
                 // Nobody waits any more: its event is recorded all the same.
                 service.record(closed);
             }
         });
         match self.within(deadline, ended).await {
-            Some(Ok(ended)) => ended,
+            Some(Ok((result, closed, waited))) => {
+                metrics::note(waited);
+                (result, closed)
+            }
             Some(Err(_)) => (Err(Code::Internal.into()), Closed::default()),
             None => (Err(late()), Closed::default()),
         }
@@ -237,12 +272,22 @@ impl Service {
         let mut all = Closed::default();
         let mut results = Results::new(items.len(), self.limits.max_body as usize);
         let mut slice = self.edge.clock.elapsed();
+        let mut began = slice;
         for item in items {
             let (result, closed) = match item.request() {
-                Ok(request) => self.one(caller, header.request_id, deadline, request).await,
+                Ok(request) => {
+                    let ((result, closed), waited) =
+                        metrics::waited(self.one(caller, header.request_id, began, deadline, request)).await;
+                    metrics::note(waited);
+                    let times = exit::times(began, began, closed.ended().unwrap_or(began), waited);
+                    self.count(item.opcode, caller.endpoint.kind, &result, Some(times));
+                    (result, closed)
+                }
                 Err(error) => {
                     let closed = self.refused(caller, header.request_id, item.opcode, error.code());
-                    (Err(Failure::new(error.code(), error.to_string())), closed)
+                    let result = Err(Failure::new(error.code(), error.to_string()));
+                    self.count(item.opcode, caller.endpoint.kind, &result, None);
+                    (result, closed)
                 }
             };
             all.absorb(closed);
@@ -252,9 +297,11 @@ impl Service {
                 }
                 Err(failure) => results.refusal(failure.code, &error_body(&failure)),
             }
-            if self.edge.clock.elapsed().saturating_sub(slice) >= TIME_SLICE {
+            began = self.edge.clock.elapsed();
+            if began.saturating_sub(slice) >= TIME_SLICE {
                 yield_now().await;
                 slice = self.edge.clock.elapsed();
+                began = slice;
             }
         }
         (results.finish(), all)
@@ -262,26 +309,28 @@ impl Service {
 
     /// The outcome of a hello that was accepted.
     #[must_use]
-    pub fn greeted(&self, header: Header, reply: &Reply) -> Outcome {
-        Outcome { header, result: self.encode(reply), events: Closed::default() }
+    pub fn greeted(&self, caller: &Caller, header: Header, reply: &Reply) -> Outcome {
+        let endpoint = caller.endpoint.kind;
+        Outcome { header, result: self.encode(reply), events: Closed::default(), endpoint, times: None }
     }
 
     /// The outcome of a frame that doesn't become a call; it leaves an event.
     #[must_use]
     pub fn refusal(&self, caller: &Caller, header: Header, failure: Failure) -> Outcome {
         let events = self.refused(caller, header.request_id, header.opcode, failure.code);
-        Outcome { header, result: Err(failure), events }
+        Outcome { header, result: Err(failure), events, endpoint: caller.endpoint.kind, times: None }
     }
 
     /// Records the events of calls that have run, then writes their replies: the
     /// only way to an answer.
     pub fn conclude(&self, outcomes: Vec<Outcome>, out: &mut Vec<u8>) {
         let recorded = self.log.record(outcomes.iter().flat_map(|outcome| outcome.events.events()));
-        for Outcome { header, result, events } in outcomes {
+        for Outcome { header, result, events, endpoint, times } in outcomes {
             let outbox = events.settle();
             match &recorded {
                 Ok(recorded) => {
                     self.outbox.recorded(outbox);
+                    self.count(header.opcode, endpoint, &result, times);
                     write_reply(recorded, &header, result, out);
                 }
                 Err(_) => {
@@ -292,6 +341,8 @@ impl Service {
                     };
                     self.outbox.owe(outbox);
                     write_refusal(&header, &failure, out);
+                    let refused: Result<(), Failure> = Err(failure);
+                    self.count(header.opcode, endpoint, &refused, times);
                 }
             }
         }

@@ -26,6 +26,8 @@ fn configuration(dir: &Path, profile: Profile) -> Config {
             source: TokenSource::Embedded { dir: dir.join("token") },
             pin: PinSource::File(dir.join("pin")),
         }],
+        metrics: None,
+        log: clavigerd::config::LogConfig::default(),
         limits: Limits::default(),
     }
 }

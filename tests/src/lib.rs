@@ -22,6 +22,7 @@ pub mod cli;
 pub mod daemon;
 pub mod keys;
 pub mod programs;
+pub mod scrape;
 pub mod site;
 pub mod token;
 pub mod wire;

@@ -23,6 +23,7 @@ pub struct Site {
     config: Option<PathBuf>,
     module: String,
     limits: String,
+    sections: String,
     environment: Vec<(String, String)>,
     /// What every daemon here wrote to stdout and stderr.
     pub(crate) said: Arc<Mutex<Vec<u8>>>,
@@ -62,6 +63,7 @@ impl Site {
             config: None,
             module: SOFTHSM_MODULE.to_owned(),
             limits: String::new(),
+            sections: String::new(),
             environment: Vec::new(),
             said: Arc::default(),
         }
@@ -84,6 +86,11 @@ impl Site {
     /// Lines for `[limits]`, before [`Site::write_config`].
     pub fn set_limits(&mut self, limits: &str) {
         limits.clone_into(&mut self.limits);
+    }
+
+    /// Sections beside those that every place has, before [`Site::write_config`].
+    pub fn set_sections(&mut self, sections: &str) {
+        sections.clone_into(&mut self.sections);
     }
 
     /// Another module in the place of SoftHSM2's, before [`Site::write_config`].
@@ -110,9 +117,20 @@ impl Site {
             writeln!(toml, "module = {:?}\ntoken_label = {LABEL:?}", self.module).unwrap();
         }
         writeln!(toml, "pin = {{ file = \"{}\" }}", self.pin_file().display()).unwrap();
-        writeln!(toml, "[limits]\n{}", self.limits).unwrap();
+        writeln!(toml, "[limits]\n{}\n{}", self.limits, self.sections).unwrap();
         std::fs::write(path("claviger.toml"), toml).unwrap();
         self.config = Some(path("claviger.toml"));
+    }
+
+    /// A fresh place with these sections, ready to start.
+    #[must_use]
+    pub fn with_sections(token: Token, sections: impl FnOnce(&Self) -> String) -> Arc<Self> {
+        let mut site = Self::bare(token);
+        site.sections = sections(&site);
+        site.make_token();
+        site.write_config();
+        site.init_domain(&[]);
+        Arc::new(site)
     }
 
     /// `clavigerd hsm init`, which must succeed.
@@ -219,6 +237,12 @@ impl Site {
     #[must_use]
     pub fn app_socket(&self) -> PathBuf {
         self.socket("app.sock")
+    }
+
+    /// The metrics endpoint's socket, where the sections name it.
+    #[must_use]
+    pub fn metrics_socket(&self) -> PathBuf {
+        self.dir.path().join("metrics.sock")
     }
 
     fn socket(&self, name: &str) -> PathBuf {

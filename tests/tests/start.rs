@@ -85,7 +85,7 @@ fn a_bad_configuration_is_told_by_line_key_and_expectation() {
         ("[limits]\nhandshake_timeout = 5\n", ":2: limits.handshake_timeout:", "5s"),
         ("[admin]\nmode = \"0777\"\n", ":2: admin.mode:", "octal"),
         ("[[endpoint]]\nname = \"admin\"\nsocket = \"/x.sock\"\n", ":2: endpoint[0].name:", "another name"),
-        ("[metrics]\nlisten = \"unix:/m\"\n", ":2: metrics.listen:", "version"),
+        ("[metrics]\nlisten = \"0.0.0.0:1\"\n", ":2: metrics.listen:", "loopback"),
         ("[[hsm]]\nname = \"b\"\nprofile = \"softhsm2\"\n", "hsm", "exactly one"),
     ];
     for (bad, place, expectation) in cases {

@@ -55,6 +55,12 @@ impl Admission {
         Ok(Admitted { permit, _place: place })
     }
 
+    /// Calls that have a place now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
     fn place(&self) -> Result<Place, Failure> {
         let before = self.running.fetch_add(1, Ordering::AcqRel);
         let place = Place(Arc::clone(&self.running));

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use super::line::Lines;
 use super::{AuditFailed, Event};
 use crate::edge::Worker;
+use crate::metrics::groups::AuditCounts;
 
 /// Outcome of a call that was dropped before its answer: its client went away.
 pub(super) const ABANDONED: u16 = u16::MAX;
@@ -34,6 +35,7 @@ pub struct AuditLog {
     written: Notify,
     syncer: Worker,
     spare: Mutex<Vec<Scratch>>,
+    counts: AuditCounts,
 }
 
 /// What [`AuditLog::record`] writes its lines in.
@@ -80,6 +82,7 @@ impl AuditLog {
             written: Notify::new(),
             syncer,
             spare: Mutex::default(),
+            counts: AuditCounts::default(),
         }
     }
 
@@ -99,13 +102,20 @@ impl AuditLog {
         if events.peek().is_none() {
             return Ok(Recorded(()));
         }
+        let began = self.syncer.now();
         let mut scratch = self.scratch();
+        let mut count = 0;
         for event in events {
             scratch.lines.put(event, &mut scratch.text);
+            count += 1;
         }
         let appended = self.append(&scratch.text);
+        let bytes = scratch.text.len();
         self.put_back(scratch);
         appended?;
+        self.counts.write.record(self.syncer.now().saturating_sub(began));
+        self.counts.events.add(count);
+        self.counts.bytes.add(bytes as u64);
         if self.failing.swap(false, Ordering::AcqRel) {
             tracing::info!("the audit log can be written again");
         }
@@ -167,6 +177,18 @@ impl AuditLog {
         !self.failing.load(Ordering::Acquire) || probe().is_some_and(|event| self.record(&[event]).is_ok())
     }
 
+    /// What happened here so far.
+    #[must_use]
+    pub fn counts(&self) -> &AuditCounts {
+        &self.counts
+    }
+
+    /// Whether events can't be written now.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire) || self.broken.load(Ordering::Acquire)
+    }
+
     /// Waits until there are events that no [`AuditLog::sync`] has seen.
     pub async fn written(&self) {
         while !self.dirty.load(Ordering::Acquire) {
@@ -197,7 +219,10 @@ impl AuditLog {
             Sink::Memory(_) => return Ok(()),
             Sink::File { file, .. } => Arc::clone(file),
         };
-        file.sync_data().map_err(|error| self.give_up(&error))
+        let began = self.syncer.now();
+        file.sync_data().map_err(|error| self.give_up(&error))?;
+        self.counts.sync.record(self.syncer.now().saturating_sub(began));
+        Ok(())
     }
 
     /// The log's lines so far, of an in-memory log.

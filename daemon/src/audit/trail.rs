@@ -28,12 +28,21 @@ pub struct Closed {
     events: Vec<Event>,
     outbox: Vec<Uuid>,
     log: Option<Arc<AuditLog>>,
+    /// When the last of them got its outcome, on the edge's clock.
+    ended: Duration,
 }
 
 impl Closed {
+    /// When the call had its outcome, on the edge's clock; none for one that was never begun.
+    #[must_use]
+    pub fn ended(&self) -> Option<Duration> {
+        self.log.as_ref().map(|_| self.ended)
+    }
+
     /// Takes in another call's.
     pub fn absorb(&mut self, mut other: Self) {
         self.log = self.log.take().or_else(|| other.log.take());
+        self.ended = self.ended.max(other.ended);
         self.events.append(&mut other.events);
         self.outbox.append(&mut other.outbox);
     }
@@ -100,7 +109,7 @@ impl Trail {
     /// The event as it stands, with this outcome: to be stored before or with a change.
     #[must_use]
     pub fn snapshot(&self, code: Code) -> Option<Event> {
-        self.open.clone().map(|event| self.finish(event, code))
+        self.open.clone().map(|event| self.finish(event, code, self.clock.elapsed()))
     }
 
     /// The event was committed to the outbox with its change.
@@ -129,18 +138,20 @@ impl Trail {
     /// Closes the call's event; what is returned still has to be recorded.
     #[must_use]
     pub fn close(mut self, code: Code) -> Closed {
+        let ended = self.clock.elapsed();
         if let Some(event) = self.open.take()
             && self.closed.events.is_empty()
         {
-            let event = self.finish(event, code);
+            let event = self.finish(event, code, ended);
             self.closed.events.push(event);
         }
+        self.closed.ended = ended;
         self.closed.log = Some(Arc::clone(&self.log));
         std::mem::take(&mut self.closed)
     }
 
-    fn finish(&self, mut event: Event, code: Code) -> Event {
-        let took = self.clock.elapsed().saturating_sub(self.began);
+    fn finish(&self, mut event: Event, code: Code, ended: Duration) -> Event {
+        let took = ended.saturating_sub(self.began);
         event.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         event.outcome = code.number();
         event.level = match code {
@@ -160,7 +171,8 @@ impl Drop for Trail {
     fn drop(&mut self) {
         if let Some(event) = self.open.take() {
             if self.closed.events.is_empty() {
-                let abandoned = Event { outcome: ABANDONED, ..self.finish(event, Code::Ok) };
+                let abandoned =
+                    Event { outcome: ABANDONED, ..self.finish(event, Code::Ok, self.clock.elapsed()) };
                 self.closed.events.push(abandoned);
             }
             // Recorded as this goes.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use claviger_hsm_profiles::Profile;
 
 use super::limits::limits;
+use super::observe;
 use super::raw::{Checked, Entry, Report, Table, is_plain};
 use super::{ADMIN, EMBEDDED, EMBEDDED_DIR, MAX_SOCKET_PATH};
 use super::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
@@ -43,10 +44,18 @@ fn sections(root: &mut Table<'_, '_>) -> Checked<Config> {
     let token_dir = state_dir.clone().map(|dir| dir.join(EMBEDDED_DIR));
     let hsm = members(root, &token_dir);
     let limits = root.or("limits", Limits::default(), |entry| limits(entry.table("a table [limits]")?));
-    let metrics = later_section(root, "metrics", &["listen"]);
-    let audit = later_section(root, "audit", &[]);
-    let quotas = later_section(root, "quotas", &[]);
-    metrics.and(audit).and(quotas)?;
+    let metrics = observe::metrics(root);
+    let log = observe::log(root);
+    let metrics = match (&admin, &endpoints, metrics) {
+        (Ok(admin), Ok(endpoints), Ok(Some(listen))) => {
+            let sockets = [admin].into_iter().chain(endpoints.iter().map(|endpoint| &endpoint.config));
+            listen.apart(sockets).map(Some)
+        }
+        (_, _, metrics) => metrics.map(|listen| listen.map(observe::Listen::any)),
+    };
+    let audit = later_section(root, "audit");
+    let quotas = later_section(root, "quotas");
+    audit.and(quotas)?;
     distinct?;
     Ok(Config {
         state_dir: state_dir?,
@@ -55,17 +64,15 @@ fn sections(root: &mut Table<'_, '_>) -> Checked<Config> {
         admin: admin?,
         endpoints: endpoints?.into_iter().map(|endpoint| endpoint.config).collect(),
         hsm: hsm?,
+        metrics: metrics?,
+        log: log?,
         limits: limits?,
     })
 }
 
 /// A section whose keys come with later versions: it may be there, empty.
-fn later_section(root: &mut Table<'_, '_>, section: &'static str, later: &[&'static str]) -> Checked<()> {
-    root.or(section, (), |entry| {
-        let mut table = entry.table("a table, empty in this version")?;
-        let refused = all(later.iter().map(|key| table.later(key)));
-        table.finish().and(refused).map(drop)
-    })
+fn later_section(root: &mut Table<'_, '_>, section: &'static str) -> Checked<()> {
+    root.or(section, (), |entry| entry.table("a table, empty in this version")?.finish())
 }
 
 /// A static endpoint, and where its name and socket stand, to refuse them for what
@@ -306,7 +313,7 @@ fn is_name(text: &str, also: &str, most: usize) -> bool {
 }
 
 /// Permission bits, as text: TOML reads a bare 0600 as an error and 600 as decimal.
-fn mode(entry: &Entry<'_, '_>) -> Checked<u32> {
+pub(super) fn mode(entry: &Entry<'_, '_>) -> Checked<u32> {
     let expected = "an octal string such as \"0600\", not writable for others";
     let octal = |text: &str| {
         let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
@@ -317,7 +324,7 @@ fn mode(entry: &Entry<'_, '_>) -> Checked<u32> {
 }
 
 /// A user or group, by name or number.
-fn account(entry: &Entry<'_, '_>) -> Checked<String> {
+pub(super) fn account(entry: &Entry<'_, '_>) -> Checked<String> {
     let expected = "a name or number as a string, such as \"claviger\" or \"990\"";
     entry.string(expected, |text| is_name(text, ".$", MAX_NAME) && !text.starts_with('-')).map(str::to_owned)
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod limits;
+mod observe;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use claviger_hsm_profiles::Profile;
 
 use raw::Report;
+
+pub use observe::{LogConfig, LogFormat, MetricsListen, is_level};
 
 /// The admin endpoint's name, which no other endpoint can have.
 pub const ADMIN: &str = "admin";
@@ -94,6 +97,10 @@ pub struct Config {
     pub endpoints: Vec<EndpointConfig>,
     /// The pool's members; one, until the pool exists.
     pub hsm: Vec<MemberConfig>,
+    /// Where metrics can be scraped, if anywhere.
+    pub metrics: Option<MetricsListen>,
+    /// The log.
+    pub log: LogConfig,
     /// Every limit.
     pub limits: Limits,
 }
@@ -172,6 +179,8 @@ impl Config {
             admin,
             endpoints: vec![app],
             hsm: vec![member],
+            metrics: None,
+            log: LogConfig::default(),
             limits: Limits::default(),
         })
     }

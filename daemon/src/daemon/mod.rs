@@ -20,7 +20,8 @@ use crate::backend::hsm::pool::Pool;
 use crate::config::{Config, Limits};
 use crate::edge::{Edge, Tasks};
 use crate::identity::EndpointKind;
-use crate::server::{BindError, Listener, Server};
+use crate::metrics::Exposition;
+use crate::server::{BindError, Listener, MetricsListener, Server};
 use crate::service::Service;
 use crate::store::{OpenError, SledStore, StateLock, Store, StoreError};
 
@@ -63,7 +64,7 @@ pub async fn run(
     stop: CancellationToken,
     serving: impl FnOnce() + Send + 'static,
 ) -> Result<(), DaemonError> {
-    let config = Arc::new(config);
+    let (config, started) = (Arc::new(config), edge.clock.now());
     let state = StateLock::acquire(&config.state_dir)?;
     let log = open_log(&config, &edge)?;
     let limits = &config.limits;
@@ -75,10 +76,15 @@ pub async fn run(
     let halt = CancellationToken::new();
 
     let listeners = bind(&config)?;
+    let metrics = MetricsListener::bind(config.metrics.as_ref()).await?;
     let server = Server::new(Arc::clone(&service), stop.clone());
     for listener in listeners {
-        tracing::info!(socket = %listener.path().display(), "listening");
+        tracing::info!(endpoint = %listener.name(), socket = %listener.path().display(), "listening");
         server.serve(listener);
+    }
+    if let Some(listener) = metrics {
+        let exposition = Exposition::new(&service, &store, &server, started);
+        background.spawn(listener.serve(exposition, edge.clock.clone(), stop.clone()));
     }
     let opener = edge.workers.start("hsm-open", 1).map_err(DaemonError::Thread)?;
     let unlocking = unlock::Unlock {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -66,6 +66,8 @@ struct Handle {
 struct Queue {
     name: String,
     capacity: usize,
+    /// None in a simulation, where jobs take no time.
+    started: Option<Instant>,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -130,6 +132,7 @@ impl Workers {
         let queue = Arc::new(Queue {
             name: name.to_owned(),
             capacity,
+            started: matches!(self.0, Kind::Threads(_)).then(Instant::now),
             state: Mutex::default(),
             wake: Condvar::new(),
         });
@@ -183,6 +186,13 @@ impl Worker {
     pub fn submit_always(&self, job: impl FnOnce() + Send + 'static) {
         self.0.queue.lock().jobs.push_back(Box::new(job));
         self.0.queue.wake.notify_one();
+    }
+
+    /// Time on a clock of the queue's own, to measure jobs with; it stands still in a
+    /// simulation.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.0.queue.started.map_or(Duration::ZERO, |started| started.elapsed())
     }
 
     /// Jobs that wait.

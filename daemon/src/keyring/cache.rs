@@ -6,27 +6,44 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, UnitWeighter};
+use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Lifecycle, UnitWeighter};
 
 use crate::edge::HashKey;
+use crate::metrics::Counter;
+use crate::metrics::groups::CacheCounts;
 
 /// See the module.
 pub struct LoadingCache<K, V> {
-    cache: Cache<K, Arc<V>, UnitWeighter, HashKey>,
+    cache: Cache<K, Arc<V>, UnitWeighter, HashKey, Evictions>,
+    evictions: Evictions,
+    counts: CacheCounts,
+}
+
+/// Counts what is dropped to make room.
+#[derive(Clone, Default)]
+struct Evictions(Arc<Counter>);
+
+impl<K, V> Lifecycle<K, V> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: K, _: V) {
+        self.0.one();
+    }
 }
 
 impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
     /// An empty cache for at most `capacity` values.
     #[must_use]
     pub fn new(capacity: usize, hash: HashKey) -> Self {
-        let lifecycle = DefaultLifecycle::default();
-        Self { cache: Cache::with(capacity, capacity as u64, UnitWeighter, hash, lifecycle) }
+        let evictions = Evictions::default();
+        let cache = Cache::with(capacity, capacity as u64, UnitWeighter, hash, evictions.clone());
+        Self { cache, evictions, counts: CacheCounts::default() }
     }
 
     /// The value, if it is here.
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
-        self.cache.get(key)
+        self.cache.get(key).inspect(|_| self.counts.hits.one())
     }
 
     /// The value; if it isn't here, `load` is awaited by one caller for all. If
@@ -45,6 +62,7 @@ impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
             match self.cache.get_value_or_guard_async(key).await {
                 Ok(value) => Ok(value),
                 Err(guard) => {
+                    self.counts.misses.one();
                     let value = Arc::new(load.await?);
                     // Refused where the key was forgotten meanwhile: the caller still
                     // gets what it loaded, nobody later does.
@@ -58,6 +76,16 @@ impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
     /// Drops a value, and keeps a load that is under way from being cached.
     pub fn forget(&self, key: &K) {
         self.cache.remove(key);
+    }
+
+    /// How often a value was here, and how often it had to be loaded.
+    pub fn counts(&self) -> &CacheCounts {
+        &self.counts
+    }
+
+    /// How many values were dropped to make room.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.0.get()
     }
 
     /// How many values are here.
@@ -125,5 +153,6 @@ mod tests {
             assert_eq!(*got.unwrap().unwrap(), i.to_string());
         }
         assert!(cache.len() <= 8);
+        assert_eq!((cache.counts().misses.get(), cache.evictions()), (100, 100 - cache.len() as u64));
     }
 }

@@ -166,9 +166,13 @@ impl Keyring {
         };
         let check_value = record.check_value;
         match self.lane().run(Command::Unwrap { wrapped, template, check_value }).await {
-            Ok(Answer::Object(object)) => Ok(Lease { object, lane: Arc::clone(self.lane()) }),
+            Ok(Answer::Object(object)) => {
+                self.done.unwraps.one();
+                Ok(Lease { object, lane: Arc::clone(self.lane()) })
+            }
             Ok(_) => Err(HsmError::Fault("unwrap answered with something else".into()).into()),
             Err(error) => {
+                self.done.failed_unwraps.one();
                 tracing::warn!(version = %record.version_id, %error, "a key could not be unwrapped");
                 Err(error.into())
             }

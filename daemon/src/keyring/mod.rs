@@ -30,6 +30,7 @@ use crate::backend::hsm::member::Member;
 use crate::config::Limits;
 use crate::edge::{Edge, HashKey};
 use crate::failure::Failure;
+use crate::metrics::groups::{CacheCounts, KeyringCounts};
 use crate::store::{Op, Record, Sealed, Store, StoreError};
 
 use cache::LoadingCache;
@@ -68,6 +69,7 @@ pub struct Keyring {
     materials: LoadingCache<Uuid, Material>,
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     counts: Counts,
+    done: KeyringCounts,
     context_key: hmac::Key,
     /// The hash of the empty context.
     no_context: [u8; 16],
@@ -133,6 +135,7 @@ impl Keyring {
             materials: LoadingCache::new(limits.hsm_objects, hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, hash),
             counts: Counts::default(),
+            done: KeyringCounts::default(),
             no_context: context_hash(&context_key, &EncryptionContext::default()),
             context_key,
             edge,
@@ -162,6 +165,29 @@ impl Keyring {
     pub fn context_hash(&self, context: &EncryptionContext) -> [u8; 16] {
         // What most calls have needn't be computed for each.
         if context.is_empty() { self.no_context } else { context_hash(&self.context_key, context) }
+    }
+
+    /// The caches: name, what happened to it, values dropped to make room, values in it.
+    pub fn caches(&self) -> [(&'static str, &CacheCounts, u64, usize); 5] {
+        fn of<'c, K: Eq + std::hash::Hash + Clone, V>(
+            name: &'static str,
+            cache: &'c LoadingCache<K, V>,
+        ) -> (&'static str, &'c CacheCounts, u64, usize) {
+            (name, cache.counts(), cache.evictions(), cache.len())
+        }
+        [
+            of("keys", &self.caches.keys),
+            of("versions", &self.caches.versions),
+            of("aliases", &self.caches.aliases),
+            of("materials", &self.materials),
+            of("sub_keys", &self.sub_keys),
+        ]
+    }
+
+    /// What was done to keys' material.
+    #[must_use]
+    pub fn done(&self) -> &KeyringCounts {
+        &self.done
     }
 
     fn lane(&self) -> &Arc<Lane> {

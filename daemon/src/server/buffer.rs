@@ -38,6 +38,12 @@ impl Budget {
         self.used.fetch_sub(bytes, Ordering::AcqRel);
     }
 
+    /// Bytes that there are.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)

@@ -24,6 +24,7 @@ use super::buffer::{Budget, Input, Output, Reserved};
 use super::handshake::greet;
 use crate::failure::Failure;
 use crate::identity::{Caller, Endpoint, Peer};
+use crate::metrics::groups::Traffic;
 use crate::policy;
 use crate::service::{Frame, Outcome, Service, TIME_SLICE, write_refusal};
 
@@ -43,6 +44,7 @@ pub(super) struct Context {
     pub(super) service: Arc<Service>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) budget: Arc<Budget>,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) own_uid: u32,
     pub(super) stop: CancellationToken,
 }
@@ -75,6 +77,9 @@ pub(super) struct Connection {
     /// No more input is taken; what is in flight is finished.
     closing: bool,
     opened: Duration,
+    /// When the bytes came that completed what is complete: a connection reads only
+    /// when all complete frames have run.
+    received: Duration,
     last_activity: Duration,
 }
 
@@ -117,6 +122,7 @@ impl Connection {
             skip: 0,
             closing: false,
             opened: now,
+            received: now,
             last_activity: now,
         })
     }
@@ -250,7 +256,7 @@ impl Connection {
             return;
         }
         let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
-        let frame = Frame::read(header, body, self.last_activity);
+        let frame = Frame::read(header, body, self.received);
         self.input.consume(whole);
         let run = async move { service.call(&caller, frame).await };
         let mut call = match self.spare.take() {
@@ -309,7 +315,7 @@ impl Connection {
         });
         match greeted {
             Ok(reply) => {
-                self.finished.push(context.service.greeted(header, &Reply::Hello(reply)));
+                self.finished.push(context.service.greeted(&caller, header, &Reply::Hello(reply)));
                 self.caller = Some(caller);
             }
             Err(failure) => {
@@ -390,6 +396,7 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.output.sent(count);
+                    self.context.traffic.sent.add(count as u64);
                     sent = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -409,6 +416,8 @@ impl Connection {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.input.filled(count);
+                self.received = self.context.service.edge.clock.elapsed();
+                self.context.traffic.received.add(count as u64);
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

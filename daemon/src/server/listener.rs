@@ -2,11 +2,12 @@
 //! from a daemon that still listens.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -17,6 +18,8 @@ use super::connection::{Connection, Context};
 use crate::config::EndpointConfig;
 use crate::edge::Tasks;
 use crate::identity::{Endpoint, EndpointKind};
+use crate::metrics::collect::EndpointTraffic;
+use crate::metrics::groups::Traffic;
 use crate::service::Service;
 
 /// Pause after the kernel had no descriptor for a connection.
@@ -31,6 +34,14 @@ pub enum BindError {
     /// Somebody listens there.
     #[error("{0} is in use: another daemon listens on it")]
     InUse(PathBuf),
+    /// An address of the metrics endpoint.
+    #[error("metrics.listen: {address}: {error}; is another program listening there?")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
     /// Something that isn't a socket is there.
     #[error("{0} exists and is not a socket; remove it or configure another path")]
     NotASocket(PathBuf),
@@ -64,23 +75,14 @@ pub struct Listener {
 impl Listener {
     /// Binds an endpoint's socket.
     pub fn bind(config: &EndpointConfig, kind: EndpointKind) -> Result<Self, BindError> {
-        let path = config.socket.clone();
-        let failed = |error| BindError::Io { path: path.clone(), error };
-        clear_stale(&path)?;
-        // Bound under another name and renamed once its mode is right: nobody can
-        // connect in between.
-        let mut hidden = path.clone().into_os_string();
-        hidden.push(".new");
-        let hidden = PathBuf::from(hidden);
-        match std::fs::remove_file(&hidden) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let socket = UnixListener::bind(&hidden).map_err(failed)?;
-        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(config.mode)).map_err(failed)?;
-        chown(config, &hidden)?;
-        std::fs::rename(&hidden, &path).map_err(failed)?;
+        let (socket, path) = (bind(config)?, config.socket.clone());
         Ok(Self { socket, path, endpoint: Arc::new(Endpoint { name: config.name.as_str().into(), kind }) })
+    }
+
+    /// Its endpoint's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.endpoint.name
     }
 
     /// Where it listens.
@@ -94,6 +96,27 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Binds a socket with its mode and owner.
+pub(super) fn bind(config: &EndpointConfig) -> Result<UnixListener, BindError> {
+    let path = config.socket.clone();
+    let failed = |error| BindError::Io { path: path.clone(), error };
+    clear_stale(&path)?;
+    // Bound under another name and renamed once its mode is right: nobody can
+    // connect in between.
+    let mut hidden = path.clone().into_os_string();
+    hidden.push(".new");
+    let hidden = PathBuf::from(hidden);
+    match std::fs::remove_file(&hidden) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let socket = UnixListener::bind(&hidden).map_err(failed)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(config.mode)).map_err(failed)?;
+    chown(config, &hidden)?;
+    std::fs::rename(&hidden, &path).map_err(failed)?;
+    Ok(socket)
 }
 
 /// Removes a socket that nobody listens on any more.
@@ -155,6 +178,7 @@ pub struct Server {
     tasks: Tasks,
     next_connection: Arc<AtomicU64>,
     open: Arc<AtomicUsize>,
+    endpoints: Mutex<Vec<EndpointTraffic>>,
 }
 
 impl Server {
@@ -171,11 +195,20 @@ impl Server {
             tasks: Tasks::default(),
             next_connection: Arc::default(),
             open: Arc::default(),
+            endpoints: Mutex::default(),
         }
     }
 
     /// Starts to accept on a listener.
     pub fn serve(&self, listener: Listener) {
+        let (open, traffic) = (Arc::default(), Arc::<Traffic>::default());
+        let name = listener.endpoint.name.clone();
+        let counted = EndpointTraffic {
+            name: name.to_string(),
+            open: Arc::clone(&open),
+            traffic: Arc::clone(&traffic),
+        };
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).push(counted);
         let context = Arc::new(Context {
             service: Arc::clone(&self.service),
             endpoint: Arc::clone(&listener.endpoint),
@@ -183,6 +216,7 @@ impl Server {
                 EndpointKind::Admin => &self.admin_budget,
                 EndpointKind::App => &self.budget,
             }),
+            traffic,
             own_uid: nix::unistd::getuid().as_raw(),
             stop: self.stop.clone(),
         });
@@ -190,10 +224,17 @@ impl Server {
             context,
             tasks: self.tasks.clone(),
             next_connection: Arc::clone(&self.next_connection),
-            open: Arc::default(),
+            open,
             everywhere: Arc::clone(&self.open),
         };
         self.tasks.spawn(acceptor.run(listener));
+    }
+
+    /// What happened so far on each endpoint that is served, and the memory that its
+    /// connections' buffers share.
+    pub fn counts(&self) -> (Vec<EndpointTraffic>, Vec<(&'static str, Arc<Budget>)>) {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (endpoints, vec![("admin", Arc::clone(&self.admin_budget)), ("app", Arc::clone(&self.budget))])
     }
 
     /// Connections that are open, of all endpoints.
@@ -250,7 +291,9 @@ impl Acceptor {
     /// its connection closed and comes back later.
     fn start(&self, stream: tokio::net::UnixStream) {
         let open = Open::count(&self.open, &self.everywhere);
+        self.context.traffic.accepted.one();
         if open.number > self.context.service.limits.max_connections as usize {
+            self.context.traffic.refused.one();
             tracing::warn!(endpoint = %self.context.endpoint.name, "a connection was refused: there are too many");
             return;
         }
@@ -262,21 +305,24 @@ impl Acceptor {
                     drop(open);
                 });
             }
-            None => tracing::warn!("a connection was refused: no memory in the buffers' budget, or no peer"),
+            None => {
+                self.context.traffic.refused.one();
+                tracing::warn!("a connection was refused: no memory in the buffers' budget, or no peer");
+            }
         }
     }
 }
 
 /// Accepts that fail: what of it is told.
 #[derive(Default)]
-struct Trouble {
+pub(super) struct Trouble {
     told: Option<Duration>,
     lasts: bool,
 }
 
 impl Trouble {
     /// Whether to tell a failure of this moment (time since the start).
-    fn tell(&mut self, now: Duration) -> bool {
+    pub(super) fn tell(&mut self, now: Duration) -> bool {
         let due = self.told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY);
         if due {
             *self = Self { told: Some(now), lasts: true };
@@ -285,7 +331,7 @@ impl Trouble {
     }
 
     /// Whether to tell that it is over: once for each failure that was told.
-    fn over(&mut self) -> bool {
+    pub(super) fn over(&mut self) -> bool {
         std::mem::take(&mut self.lasts)
     }
 }

@@ -3,7 +3,9 @@
 mod buffer;
 mod connection;
 mod handshake;
+mod http;
 mod listener;
 
 pub use buffer::Budget;
+pub use http::MetricsListener;
 pub use listener::{BindError, Listener, Server};

@@ -67,6 +67,11 @@ impl<T: Send + 'static> Inbox<T> {
         self.worker.submit_always(last);
     }
 
+    /// How many items wait.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.waiting).items.len()
+    }
+
     /// Takes everything that waits, unserved.
     pub(super) fn take(&self) -> Vec<T> {
         take(&self.waiting)

@@ -26,7 +26,8 @@ use super::open::{OpenError, StateLock, io_error};
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
 use super::sled_open::{self, Opened};
 use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
-use crate::edge::{Edge, Worker};
+use crate::edge::{Clock, Edge, Worker};
+use crate::metrics::groups::StoreCounts;
 
 /// Tree key of the revision counter.
 pub(super) const REVISION_KEY: &[u8] = b"r";
@@ -58,6 +59,8 @@ struct Shared {
     log: File,
     head: Head,
     sync: SyncFn,
+    clock: Clock,
+    counts: StoreCounts,
     /// Last revision given; only the committer changes it.
     revision: AtomicU64,
     watchers: Watchers,
@@ -99,6 +102,8 @@ impl SledStore {
             log,
             head,
             sync,
+            clock: edge.clock.clone(),
+            counts: StoreCounts::default(),
             revision: AtomicU64::new(revision),
             watchers: Watchers::default(),
             failure: watch::Sender::new(None),
@@ -128,6 +133,30 @@ impl SledStore {
             let _ = answer.send(shared.close());
         });
         Box::pin(rules::answer(answered))
+    }
+
+    /// What happened here so far.
+    #[must_use]
+    pub fn counts(&self) -> &StoreCounts {
+        &self.shared.counts
+    }
+
+    /// Commits that wait for the committer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// Bytes of the files on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] where too many reads wait, else what the database says.
+    pub async fn bytes_on_disk(&self) -> Result<u64, StoreError> {
+        self.read(|shared| match shared.gate.database() {
+            Some(disk) => disk.db.size_on_disk().map_err(failed),
+            None => Ok(0),
+        })
+        .await
     }
 
     fn read<T: Send + 'static>(
@@ -238,6 +267,7 @@ impl Shared {
     /// Judges each batch in turn, applies them, and makes them durable. Also a
     /// refusal is only told after the sync: it may rest on a batch before it.
     fn write(&self, batches: &[Vec<Op>]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
+        let began = self.clock.elapsed();
         let results = self.gate.write(|disk, touch| {
             let mut group = Group::new(&disk.db, self.revision.load(Ordering::Relaxed));
             let mut results = Vec::with_capacity(batches.len());
@@ -250,9 +280,16 @@ impl Shared {
             self.revision.store(group.apply()?, Ordering::Relaxed);
             Ok(results)
         })?;
-        if results.iter().any(Result::is_ok) {
+        let written = self.clock.elapsed();
+        self.counts.write.record(written.saturating_sub(began));
+        let committed = results.iter().filter(|result| result.is_ok()).count();
+        if committed > 0 {
             self.make_durable()?;
+            self.counts.sync.record(self.clock.elapsed().saturating_sub(written));
+            self.counts.groups.one();
         }
+        self.counts.commits.add(committed as u64);
+        self.counts.refused.add((results.len() - committed) as u64);
         Ok(results)
     }
 

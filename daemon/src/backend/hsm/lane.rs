@@ -4,17 +4,16 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::command::{Answer, Command, HsmError, ObjectId, Token};
 use crate::edge::Worker;
+use crate::metrics;
+use crate::metrics::groups::LaneCounts;
 
 type Outcome = Result<Answer, HsmError>;
-
-/// How often a lane that is held is looked at before a call is queued for it: some
-/// microseconds, as long as a call that may run in place takes.
-const LOOKS: u32 = 100;
 
 /// One token session and the worker that holds it when it isn't used in place.
 pub struct Lane {
@@ -22,6 +21,7 @@ pub struct Lane {
     worker: Worker,
     /// Whether a runtime thread may call the token.
     in_place: bool,
+    counts: LaneCounts,
 }
 
 /// An answer on its way to whoever waits for it. A session object that nobody
@@ -29,10 +29,13 @@ pub struct Lane {
 struct Parcel {
     lane: Arc<Lane>,
     outcome: Option<Outcome>,
+    /// How long the command waited for the lane.
+    waited: Duration,
 }
 
 impl Parcel {
     fn open(mut self) -> Outcome {
+        metrics::note(self.waited);
         self.outcome.take().unwrap_or_else(|| Err(HsmError::Fault("an answer was taken twice".to_owned())))
     }
 }
@@ -50,13 +53,13 @@ impl Lane {
     /// wait is the worker's capacity.
     #[must_use]
     pub fn new(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
-        Arc::new(Self { token: Mutex::new(token), worker, in_place: true })
+        Arc::new(Self { token: Mutex::new(token), worker, in_place: true, counts: LaneCounts::default() })
     }
 
     /// A lane of a token that may be slow or hang, so that only the worker calls it.
     #[must_use]
     pub fn queued(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
-        Arc::new(Self { token: Mutex::new(token), worker, in_place: false })
+        Arc::new(Self { token: Mutex::new(token), worker, in_place: false, counts: LaneCounts::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<dyn Token>> {
@@ -69,22 +72,13 @@ impl Lane {
         if !self.in_place || self.worker.backlog() > 0 {
             return None;
         }
-        let mut token = self.look_for_token()?;
-        Some(token.execute(command))
-    }
-
-    /// The token, if it is free now or within a fast call's time: queueing for it would
-    /// cost two wake-ups, which take longer than the call.
-    fn look_for_token(&self) -> Option<MutexGuard<'_, Box<dyn Token>>> {
-        for _ in 0..LOOKS {
-            match self.token.try_lock() {
-                Ok(token) => return Some(token),
-                Err(TryLockError::Poisoned(token)) => return Some(token.into_inner()),
-                Err(TryLockError::WouldBlock) if self.worker.backlog() > 0 => return None,
-                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
-            }
-        }
-        None
+        let mut token = match self.token.try_lock() {
+            Ok(token) => token,
+            Err(TryLockError::Poisoned(token)) => token.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.counts.in_place.one();
+        Some(self.counted(token.execute(command)))
     }
 
     /// Queues the command at once, whether or not the future is ever polled, and it
@@ -98,9 +92,9 @@ impl Lane {
     ) -> impl Future<Output = Result<Answer, HsmError>> + Send + 'static {
         let (send, receive) = oneshot::channel();
         let lane = Arc::clone(self);
-        let queued = self.run_then(command, move |outcome| {
+        let queued = self.queue(command, move |outcome, waited| {
             // Comes back, and is dropped here, where nobody waits any longer.
-            let _ = send.send(Parcel { lane, outcome: Some(outcome) });
+            let _ = send.send(Parcel { lane, outcome: Some(outcome), waited });
         });
         async move {
             queued?;
@@ -121,12 +115,33 @@ impl Lane {
         command: Command,
         then: impl FnOnce(Result<Answer, HsmError>) + Send + 'static,
     ) -> Result<(), HsmError> {
+        self.queue(command, |outcome, _| then(outcome))
+    }
+
+    /// Queues the command; `then` also hears how long it waited for the lane.
+    fn queue(
+        self: &Arc<Self>,
+        command: Command,
+        then: impl FnOnce(Outcome, Duration) + Send + 'static,
+    ) -> Result<(), HsmError> {
         let lane = Arc::clone(self);
+        let asked = self.worker.now();
         let job = move || {
-            let outcome = lane.lock().execute(&command);
-            then(outcome);
+            let mut token = lane.lock();
+            let began = lane.worker.now();
+            let outcome = lane.counted(token.execute(&command));
+            let ended = lane.worker.now();
+            drop(token);
+            let waited = began.saturating_sub(asked);
+            lane.counts.queued.one();
+            lane.counts.wait.record(waited);
+            lane.counts.hold.record(ended.saturating_sub(began));
+            then(outcome, waited);
         };
-        self.worker.submit(job).map_err(|_| HsmError::Busy)
+        self.worker.submit(job).map_err(|_| {
+            self.counts.refused.one();
+            HsmError::Busy
+        })
     }
 
     /// Queues the destruction of an object. It is never lost, never waits, and doesn't
@@ -143,6 +158,20 @@ impl Lane {
     /// Waits for the lane and carries the command out. Only off the async runtime.
     pub fn run_now(&self, command: &Command) -> Result<Answer, HsmError> {
         self.lock().execute(command)
+    }
+
+    /// Counts an outcome that is the token's failure, not the caller's.
+    fn counted(&self, outcome: Outcome) -> Outcome {
+        if let Err(HsmError::Unavailable(_) | HsmError::Fault(_) | HsmError::ObjectGone) = &outcome {
+            self.counts.failures.one();
+        }
+        outcome
+    }
+
+    /// What happened here so far.
+    #[must_use]
+    pub fn counts(&self) -> &LaneCounts {
+        &self.counts
     }
 
     /// Commands that wait.

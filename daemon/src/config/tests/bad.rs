@@ -14,7 +14,7 @@ const BAD: &[(&str, &str)] = &[
     (
         "state = 1\n$M",
         "c.toml:1: state: found an unknown key, expected one of state_dir, allow_software_tokens, admin, endpoint, \
-         hsm, limits, metrics, audit, quotas",
+         hsm, limits, metrics, log, audit, quotas",
     ),
     (
         "$M[admin]\nsoket = \"/a\"\n",
@@ -214,12 +214,27 @@ const BAD: &[(&str, &str)] = &[
         "$M[limits]\nmax_body = \"16MiB\"\nbuffer_bytes = \"31MiB\"\n",
         "c.toml:5: limits: found buffer_bytes 31MiB with max_body 16MiB, expected buffer_bytes ≥ 2 × max_body",
     ),
-    // Sections of later versions.
+    // Metrics and log.
     (
-        "$M[metrics]\nlisten = \"127.0.0.1:9464\"\n",
-        "c.toml:6: metrics.listen: found a key of a later version, expected no such key: it is not available in this \
-         version",
+        "$M[metrics]\nlisten = \"0.0.0.0:9464\"\n",
+        "c.toml:6: metrics.listen: found \"0.0.0.0:9464\", expected \"unix:\" and a socket's absolute path without \
+         '..' (at most 107 bytes), or a loopback address and port such as \"127.0.0.1:9464\" or \"[::1]:9464\"",
     ),
+    (
+        "$M[metrics]\nlisten = \"127.0.0.1:9464\"\nmode = \"0600\"\n",
+        "c.toml:7: metrics.mode: found \"0600\", expected no such key: it is for a socket (listen = \"unix:…\")",
+    ),
+    (
+        "$M[metrics]\nlisten = \"unix:/run/claviger/admin.sock\"\n",
+        "c.toml:6: metrics.listen: found \"unix:/run/claviger/admin.sock\", expected a socket that no endpoint has",
+    ),
+    (
+        "$M[log]\nformat = \"xml\"\nlevel = \"loud\"\n",
+        "c.toml:6: log.format: found \"xml\", expected \"auto\", \"text\", \"json\" or \"journald\"\n\
+         c.toml:7: log.level: found \"loud\", expected a level (off, error, warn, info, debug, trace), or some with \
+         targets such as \"info,clavigerd::store=debug\"",
+    ),
+    // Sections of later versions.
     (
         "$M[audit]\nsync = true\n",
         "c.toml:6: audit.sync: found an unknown key, expected no keys here in this version",

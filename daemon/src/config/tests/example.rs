@@ -19,7 +19,9 @@ fn uncommented() -> String {
 /// The keys of each section as the reader itself lists them: by giving every
 /// section a key that it doesn't know.
 fn schema() -> BTreeMap<String, Vec<String>> {
-    let text = format!("zz = 1\n[admin]\nzz = 1\n[[endpoint]]\nzz = 1\n[limits]\nzz = 1\n{MEMBER}zz = 1\n");
+    let text = format!(
+        "zz = 1\n[admin]\nzz = 1\n[[endpoint]]\nzz = 1\n[limits]\nzz = 1\n[metrics]\nzz = 1\n[log]\nzz = 1\n{MEMBER}zz = 1\n"
+    );
     let text = text.replace("a.pin\"", "a.pin\", zz = 1");
     let Err(ConfigError::Invalid(problems)) = parse(&text) else { panic!("accepted") };
     let unknown = problems.iter().filter(|problem| problem.found == "an unknown key");
@@ -53,7 +55,19 @@ fn the_defaults_that_it_shows_are_the_defaults() {
 fn it_names_every_key_of_the_schema() {
     let schema = schema();
     let sections: Vec<&str> = schema.keys().map(String::as_str).collect();
-    assert_eq!(sections, ["admin.zz", "endpoint[0].zz", "hsm[0].pin.zz", "hsm[0].zz", "limits.zz", "zz"]);
+    assert_eq!(
+        sections,
+        [
+            "admin.zz",
+            "endpoint[0].zz",
+            "hsm[0].pin.zz",
+            "hsm[0].zz",
+            "limits.zz",
+            "log.zz",
+            "metrics.zz",
+            "zz"
+        ]
+    );
     for (section, keys) in &schema {
         let header = section.trim_end_matches("zz").trim_end_matches('.').trim_end_matches("[0]");
         let text = match header {

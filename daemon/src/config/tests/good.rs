@@ -12,7 +12,8 @@ fn one_member_is_enough_and_the_rest_has_defaults() {
     assert_eq!(config.admin.name, "admin");
     assert_eq!(config.admin.socket, Path::new("/run/claviger/admin.sock"));
     assert_eq!((config.admin.mode, &config.admin.owner, &config.admin.group), (0o600, &None, &None));
-    assert!(config.endpoints.is_empty());
+    assert!(config.endpoints.is_empty() && config.metrics.is_none());
+    assert_eq!(config.log, LogConfig { format: LogFormat::Auto, level: "info".into() });
     assert_eq!(config.limits, Limits::default());
     let [member] = config.hsm.as_slice() else { panic!("one member") };
     assert_eq!((member.name.as_str(), member.profile.name.as_str()), ("a", "embedded"));
@@ -47,6 +48,11 @@ fn every_key_says_what_it_says() {
         pin = { credential = "a.pin" }
         isolation = "thread"
         [metrics]
+        listen = "unix:/run/k//metrics.sock"
+        group = "prometheus"
+        [log]
+        format = "json"
+        level = "warn,clavigerd::store=debug"
         [audit]
         [limits]
         max_plaintext = 4096
@@ -64,6 +70,11 @@ fn every_key_says_what_it_says() {
     let names: Vec<_> =
         config.endpoints.iter().map(|endpoint| (endpoint.name.as_str(), endpoint.mode)).collect();
     assert_eq!(names, [("app", 0o600), ("billing_2", 0o770)]);
+    let Some(MetricsListen::Unix(metrics)) = &config.metrics else { panic!("a socket") };
+    assert_eq!((metrics.socket.to_str(), metrics.mode), (Some("/run/k/metrics.sock"), 0o660));
+    assert_eq!((metrics.owner.as_deref(), metrics.group.as_deref()), (None, Some("prometheus")));
+    let level = "warn,clavigerd::store=debug".to_owned();
+    assert_eq!(config.log, LogConfig { format: LogFormat::Json, level });
     let path = "/usr/lib/softhsm/libsofthsm2.so".into();
     let token = TokenSelector::Label("claviger-a".into());
     assert_eq!(config.hsm[0].source, TokenSource::Module { path, token });

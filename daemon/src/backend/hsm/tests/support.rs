@@ -102,6 +102,8 @@ impl Bench {
             admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
             endpoints: Vec::new(),
             hsm: vec![self.config.clone()],
+            metrics: None,
+            log: crate::config::LogConfig::default(),
             limits: Limits::default(),
         }
     }
