@@ -23,6 +23,7 @@ pub struct Site {
     config: Option<PathBuf>,
     module: String,
     limits: String,
+    member: String,
     environment: Vec<(String, String)>,
     /// What every daemon here wrote to stdout and stderr.
     pub(crate) said: Arc<Mutex<Vec<u8>>>,
@@ -62,6 +63,7 @@ impl Site {
             config: None,
             module: SOFTHSM_MODULE.to_owned(),
             limits: String::new(),
+            member: String::new(),
             environment: Vec::new(),
             said: Arc::default(),
         }
@@ -84,6 +86,11 @@ impl Site {
     /// Lines for `[limits]`, before [`Site::write_config`].
     pub fn set_limits(&mut self, limits: &str) {
         limits.clone_into(&mut self.limits);
+    }
+
+    /// Lines for `[[hsm]]`, before [`Site::write_config`].
+    pub fn set_member(&mut self, member: &str) {
+        member.clone_into(&mut self.member);
     }
 
     /// Another module in the place of SoftHSM2's, before [`Site::write_config`].
@@ -110,7 +117,7 @@ impl Site {
             writeln!(toml, "module = {:?}\ntoken_label = {LABEL:?}", self.module).unwrap();
         }
         writeln!(toml, "pin = {{ file = \"{}\" }}", self.pin_file().display()).unwrap();
-        writeln!(toml, "[limits]\n{}", self.limits).unwrap();
+        writeln!(toml, "{}\n[limits]\n{}", self.member, self.limits).unwrap();
         std::fs::write(path("claviger.toml"), toml).unwrap();
         self.config = Some(path("claviger.toml"));
     }

@@ -218,7 +218,10 @@ fn isolation(table: &mut Table<'_, '_>, embedded: bool) -> Checked<Isolation> {
             let socket = socket.ok_or_else(|| table.missing("socket", expected))?;
             Ok(Isolation::Unit { socket: socket_path(&socket)? })
         }
-        _ => only(&helper, PROCESS).and(only(&socket, UNIT)).map(|()| Isolation::Thread),
+        _ => {
+            let (helper, socket) = (only(&helper, PROCESS), only(&socket, UNIT));
+            helper.and(socket).map(|()| Isolation::Thread)
+        }
     }
 }
 
