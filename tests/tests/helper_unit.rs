@@ -63,12 +63,12 @@ fn socket(site: &Site) -> PathBuf {
 
 fn unit_site() -> Site {
     let mut site = initialised("");
-    point_at_unit(&mut site);
+    point_at_unit(&mut site, "1s");
     site
 }
 
-fn point_at_unit(site: &mut Site) {
-    let lines = format!("isolation = \"unit\"\nsocket = {:?}\ncall_timeout = \"2s\"", socket(site));
+fn point_at_unit(site: &mut Site, call_timeout: &str) {
+    let lines = format!("isolation = \"unit\"\nsocket = {:?}\ncall_timeout = {call_timeout:?}", socket(site));
     site.set_member(&lines);
     site.write_config();
 }
@@ -227,9 +227,9 @@ fn a_foreign_user_is_refused_even_where_the_sockets_mode_lets_it_in() {
 }
 
 /// What a daemon says of the member when this answers at the helper's socket.
-fn met_with(answer: &'static [u8]) -> String {
-    let site = Arc::new(unit_site());
-    let listener = UnixListener::bind(socket(&site)).unwrap();
+fn met_with(site: &Arc<Site>, answer: &'static [u8]) -> String {
+    let _ = std::fs::remove_file(socket(site));
+    let listener = UnixListener::bind(socket(site)).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
@@ -259,8 +259,12 @@ fn whatever_a_false_helper_says_the_daemon_stays_locked_and_alive() {
         &[9, 0, 0, 0, 65, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
         &[10, 0, 0, 0, 65, 1],
     ];
+    let mut site = unit_site();
+    // A frame that never ends is waited for four times as long.
+    point_at_unit(&mut site, "100ms");
+    let site = Arc::new(site);
     for answer in answers {
-        let reason = met_with(answer);
+        let reason = met_with(&site, answer);
         assert!(reason.contains("helper"), "{answer:?}: {reason}");
     }
 }
@@ -278,7 +282,7 @@ fn what_cannot_be_a_unit_is_refused_with_what_to_do() {
     let by_hand = ["--member", "a", "--socket", text(&path)];
     let (code, said) = hsm(&site, &by_hand);
     assert!(code == Some(2) && said.contains("\"unit\""), "{said}");
-    point_at_unit(&mut site);
+    point_at_unit(&mut site, "1s");
     let (code, said) = hsm(&site, &["--member", "b", "--socket", text(&path)]);
     assert!(code == Some(2) && said.contains("\"b\""), "{said}");
     let (code, said) = hsm(&site, &["--member", "a"]);

@@ -13,6 +13,9 @@ pub mod serve;
 mod token;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;

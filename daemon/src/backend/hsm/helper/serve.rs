@@ -23,8 +23,8 @@ use crate::identity::Peer;
 const MAX_CONNECTIONS: usize = 8;
 /// How long somebody may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(10);
-/// How long a daemon waits for the one before it to go.
-const TAKE_OVER: Duration = Duration::from_secs(5);
+/// How long a daemon waits for the one before it to go, where its calls may take that long.
+const TAKE_OVER: Duration = Duration::from_secs(2);
 /// How long a lane may take to leave the library when the process ends.
 const LEAVE: Duration = Duration::from_secs(1);
 /// Between two looks at calls that may hang.
@@ -185,7 +185,7 @@ impl Station {
         let lane = open.lane()?;
         // Dropped last: the lane is free when its session is closed.
         let _place;
-        let opened = match self.take(lane) {
+        let opened = match self.take(lane, TAKE_OVER.min(open.call_timeout)) {
             Ok(place) => {
                 _place = place;
                 self.open(&open, lane, &mut link)
@@ -211,14 +211,14 @@ impl Station {
     }
 
     /// One daemon at a time; one that was just restarted waits a little for itself.
-    fn take(&self, lane: Kind) -> Result<Place<'_>, OpenError> {
+    fn take(&self, lane: Kind, within: Duration) -> Result<Place<'_>, OpenError> {
         let others = |state: &mut State| match lane {
             Kind::Serve => state.taken != [false; 2],
             Kind::Make => state.taken[index(lane)],
         };
         let (mut state, _) = self
             .freed
-            .wait_timeout_while(self.lock(), TAKE_OVER, others)
+            .wait_timeout_while(self.lock(), within, others)
             .unwrap_or_else(PoisonError::into_inner);
         if others(&mut state) {
             return Err(OpenError::Unavailable("another daemon uses the helper".to_owned()));
