@@ -63,12 +63,14 @@ fn socket(site: &Site) -> PathBuf {
 
 fn unit_site() -> Site {
     let mut site = initialised("");
-    point_at_unit(&mut site, "1s");
+    point_at_unit(&mut site, "30s");
     site
 }
 
 fn point_at_unit(site: &mut Site, call_timeout: &str) {
-    let lines = format!("isolation = \"unit\"\nsocket = {:?}\ncall_timeout = {call_timeout:?}", socket(site));
+    let path = socket(site);
+    let path = text(&path);
+    let lines = format!("isolation = \"unit\"\nsocket = {path:?}\ncall_timeout = {call_timeout:?}");
     site.set_member(&lines);
     site.write_config();
 }
@@ -132,7 +134,9 @@ fn as_systemd_starts_it_on_the_first_connection() {
 
 #[test]
 fn a_unit_that_hangs_is_left_alone_and_taken_up_again() {
-    let site = Arc::new(unit_site());
+    let mut site = unit_site();
+    point_at_unit(&mut site, "2s");
+    let site = Arc::new(site);
     let unit = Unit::by_hand(&site);
     let daemon = site.start();
     let blobs = fill(&daemon);
@@ -282,7 +286,7 @@ fn what_cannot_be_a_unit_is_refused_with_what_to_do() {
     let by_hand = ["--member", "a", "--socket", text(&path)];
     let (code, said) = hsm(&site, &by_hand);
     assert!(code == Some(2) && said.contains("\"unit\""), "{said}");
-    point_at_unit(&mut site, "1s");
+    point_at_unit(&mut site, "30s");
     let (code, said) = hsm(&site, &["--member", "b", "--socket", text(&path)]);
     assert!(code == Some(2) && said.contains("\"b\""), "{said}");
     let (code, said) = hsm(&site, &["--member", "a"]);

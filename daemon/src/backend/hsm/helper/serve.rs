@@ -53,15 +53,15 @@ pub enum ServeError {
 ///
 /// # Errors
 /// No thread, or bytes that no daemon sends.
-pub fn inherited(serve: UnixStream, make: UnixStream) -> Result<(), ServeError> {
+pub fn inherited(serving: UnixStream, making: UnixStream) -> Result<(), ServeError> {
     let lanes = Workers::threads();
     let station = Station::new(None)?;
     let other = Arc::clone(&station);
     let maker = lanes.start("hsm-make", 1)?;
-    let made = maker.submit(move || log_end(other.attend(make)));
-    made.map_err(|full| io::Error::other(full.to_string()))?;
+    let queued = maker.submit(move || log_end(other.attend(making)));
+    queued.map_err(|full| io::Error::other(full.to_string()))?;
     drop(maker);
-    let ended = station.attend(serve);
+    let ended = station.attend(serving);
     if !lanes.finished(LEAVE) {
         // A thread inside a vendor's library must not meet that library's exit handlers.
         std::process::abort();
@@ -82,7 +82,10 @@ pub fn unit(config: MemberConfig, listener: &UnixListener, peer: Option<u32>) ->
     let lanes = Workers::threads();
     let open = Arc::new(());
     for stream in listener.incoming() {
-        let stream = stream?;
+        let stream = match stream {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            stream => stream?,
+        };
         let uid = Peer::of(&stream).map_err(io::Error::from)?.uid;
         let own = nix::unistd::geteuid().as_raw();
         if uid != 0 && uid != own && Some(uid) != peer {
@@ -161,11 +164,11 @@ impl Drop for Place<'_> {
 impl Station {
     fn new(own: Option<MemberConfig>) -> io::Result<Arc<Self>> {
         let watch = Arc::new(Watch::new());
-        let watcher = Workers::threads().start("hsm-watch", 1)?;
+        let worker = Workers::threads().start("hsm-watch", 1)?;
         let watched = Arc::clone(&watch);
-        watcher.submit(move || watched.run()).map_err(|full| io::Error::other(full.to_string()))?;
+        worker.submit(move || watched.run()).map_err(|full| io::Error::other(full.to_string()))?;
         let (state, freed) = (Mutex::default(), Condvar::new());
-        Ok(Arc::new(Self { own, state, freed, watch, _watcher: watcher }))
+        Ok(Arc::new(Self { own, state, freed, watch, _watcher: worker }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -331,5 +334,45 @@ impl Watch {
             }
             until = self.never.wait_timeout(until, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    /// Tells the inner run of the test that it is it.
+    const INNER: &str = "CLAVIGER_TEST_HANG";
+
+    #[test]
+    fn a_call_that_hangs_ends_the_process_and_one_that_ended_does_not() {
+        let watch = Watch::new();
+        if std::env::var_os(INNER).is_some() {
+            watch.begin(Kind::Make, Duration::from_hours(1));
+            watch.begin(Kind::Serve, Duration::ZERO);
+            watch.done(Kind::Serve);
+            // Would end it at once, were the ended call still counted.
+            assert!(watch.lock().iter().flatten().all(|until| *until > watch.clock.elapsed()));
+            watch.begin(Kind::Make, Duration::ZERO);
+            watch.run();
+        }
+        let name =
+            concat!(module_path!(), "::a_call_that_hangs_ends_the_process_and_one_that_ended_does_not");
+        let name = name.split_once("::").map_or(name, |(_crate, name)| name);
+        let mut inner = Command::new(std::env::current_exe().unwrap());
+        inner.args(["--exact", name]).env(INNER, "1").stdout(Stdio::null()).stderr(Stdio::null());
+        let ended = inner.status().unwrap();
+        assert_eq!(ended.signal(), Some(nix::libc::SIGABRT), "{ended}");
+    }
+
+    #[test]
+    fn only_members_of_a_unit_are_served_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        let config = crate::config::Config::dev(dir.path()).unwrap().hsm.remove(0);
+        let refused = unit(config, &listener, None).unwrap_err().to_string();
+        assert!(refused.contains("\"embedded\"") && refused.contains("\"thread\""), "{refused}");
     }
 }

@@ -163,14 +163,14 @@ fn an_answer_that_cannot_be_one_to_the_command_ends_the_helper() {
     for command in commands() {
         for outcome in outcomes() {
             let (first, second) = answered(&command, &wire::outcome(&outcome).unwrap());
-            let fits = match (&command, &outcome) {
-                (_, Err(_)) => true,
-                (Command::Destroy { .. } | Command::Canary, Ok(Answer::Done)) => true,
-                (Command::Unwrap { .. } | Command::Derive { .. }, Ok(Answer::Object(_))) => true,
-                (Command::Generate { .. }, Ok(Answer::Generated { .. })) => true,
-                (Command::GcmSeal { .. }, Ok(Answer::Bytes(_))) => true,
-                _ => false,
-            };
+            let fits = matches!(
+                (&command, &outcome),
+                (_, Err(_))
+                    | (Command::Destroy { .. } | Command::Canary, Ok(Answer::Done))
+                    | (Command::Unwrap { .. } | Command::Derive { .. }, Ok(Answer::Object(_)))
+                    | (Command::Generate { .. }, Ok(Answer::Generated { .. }))
+                    | (Command::GcmSeal { .. }, Ok(Answer::Bytes(_)))
+            );
             if fits {
                 assert_eq!(first, outcome, "{command:?}");
             } else {
