@@ -189,6 +189,15 @@ fn an_object_of_another_epoch_or_an_answer_too_long_ends_the_helper() {
     let long = Ok(Answer::Bytes(SecretBytes::new(vec![0; 20_000])));
     let (first, second) = answered(&Command::Random { len: 1 }, &wire::outcome(&long).unwrap());
     assert!(lost(&first) && lost(&second));
+    // The answer, and one more behind it.
+    let (here, mut there) = links();
+    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let done = wire::outcome(&Ok(Answer::Done)).unwrap();
+    for _ in 0..2 {
+        there.write(&done).unwrap();
+    }
+    let mut token = HelperToken::new(here, helper, EPOCH, Duration::from_secs(30)).unwrap();
+    assert!(lost(&token.execute(&Command::Canary)));
     let (first, _) = answered(&Command::Canary, &Frame::new(77, &()).unwrap());
     assert!(lost(&first));
 }

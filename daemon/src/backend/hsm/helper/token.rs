@@ -123,6 +123,7 @@ impl HelperToken {
         let most = frame.len() + ROOM;
         self.link.write(&frame).map_err(|error| failed(&error))?;
         let answer = match self.link.read(most) {
+            Ok(Some(_)) if self.link.is_ahead() => return Err("it said more than was asked".to_owned()),
             Ok(Some(answer)) => answer,
             Ok(None) => return Err("it ended in the middle of a call".to_owned()),
             Err(error) => return Err(failed(&error)),
