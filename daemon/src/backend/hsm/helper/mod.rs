@@ -1,7 +1,7 @@
 //! A member whose module runs in a process of its own (`clavigerd-hsm`): a library that
 //! hangs, crashes or leaks takes nothing with it but its session objects.
 //!
-//! The daemon's side: [`open`] starts the helper, or connects to its unit, and gives a
+//! The daemon's side: `open` starts the helper, or connects to its unit, and gives a
 //! [`Member`] like any other; [`Tether`] notices that the helper is lost and opens another
 //! in its place. The helper's side is [`serve`]. Each lane is a connection of its own, so
 //! that making a key never holds a request up. What must not live here: when to try again,
