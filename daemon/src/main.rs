@@ -81,6 +81,7 @@ enum Hsm {
     /// Measure the cryptography in-process, in one thread: the HSM's own and SOFTWARE level's.
     Bench(Bench),
     /// Make the domain: its root generation in the HSM and its domain key. Once.
+    /// The module is loaded into this program, whatever its isolation: it needs the PIN.
     Init {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -91,7 +92,8 @@ enum Hsm {
         recovery: Vec<PathBuf>,
     },
     /// Put the root generation of an existing domain into a new, empty HSM, from a
-    /// recovery file and its recipient's private key.
+    /// recovery file and its recipient's private key. The module is loaded into this
+    /// program, whatever its isolation: it needs the PIN.
     Restore {
         /// Configuration file (TOML); its state directory holds the domain file.
         #[arg(long, value_name = "FILE")]
@@ -298,6 +300,10 @@ fn measure(args: Bench, edge: &Edge) -> Result<(), Failed> {
 fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
     let root = hsm::domain::header(&config.state_dir).ok().flatten().map(|header| header.root);
     let mut members = Vec::new();
+    let isolation = |name: &str| {
+        let config = config.hsm.iter().find(|config| config.name == name);
+        config.map_or("", |config| config.isolation.name())
+    };
     for member in &config.hsm {
         let opened = hsm::member::open(member, root.as_ref(), &edge.workers, &config.limits, 1)
             .map_err(|error| Failed::other(format!("{}: {error}", member.name)))?;
@@ -309,6 +315,7 @@ fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
                 "name": member.name,
                 "profile": member.profile,
                 "hardware": member.hardware,
+                "isolation": isolation(&member.name),
                 "mechanisms": member.report.mechanisms,
                 "specs": member.report.specs,
             })
@@ -319,7 +326,8 @@ fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
     }
     for member in &members {
         let kind = if member.hardware { "hardware" } else { "software" };
-        say(&format!("{} ({}, {kind})", member.name, member.profile))?;
+        let isolation = isolation(&member.name);
+        say(&format!("{} ({}, {kind}, isolation {isolation})", member.name, member.profile))?;
         for tested in &member.report.mechanisms {
             let number = tested.mechanism.as_deref().unwrap_or("-");
             say(&format!(

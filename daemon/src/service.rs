@@ -254,6 +254,8 @@ impl Service {
     /// A serving daemon whose HSM fails says so in status and, once, in the log.
     fn note_hsm_trouble(&self) {
         if let Some(keyring) = self.keyring.get()
+            // One behind a helper is opened again, and `daemon/watch.rs` tells of it.
+            && keyring.member().tether().is_none()
             && self.pool.failed_a_call(&keyring.member().name, self.edge.clock.now())
         {
             tracing::error!(hsm = %keyring.member().name, "the HSM failed a call; if it was away, restart the daemon to open it again");

@@ -4,12 +4,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
 use claviger_protocol::{KeySpec, SecretBytes};
 use clavigerd::backend::hsm::command::{Answer, Command, HsmError};
 use clavigerd::backend::hsm::{RootId, domain, init, member};
-use clavigerd::config::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSource};
+use clavigerd::config::{Config, EndpointConfig, Isolation, Limits, MemberConfig, PinSource, TokenSource};
 use clavigerd::edge::Edge;
 
 fn configuration(dir: &Path, profile: Profile) -> Config {
@@ -25,6 +26,8 @@ fn configuration(dir: &Path, profile: Profile) -> Config {
             profile,
             source: TokenSource::Embedded { dir: dir.join("token") },
             pin: PinSource::File(dir.join("pin")),
+            isolation: Isolation::Thread,
+            call_timeout: Duration::from_secs(30),
         }],
         metrics: None,
         log: clavigerd::config::LogConfig::default(),

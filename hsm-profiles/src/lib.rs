@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use load::ProfileError;
 
 /// One kind of HSM.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Profile {
     /// Its name, such as `embedded` or `softhsm2`: `[a-z0-9-]`, 1 to 32 characters.
@@ -45,7 +45,7 @@ pub struct Profile {
 }
 
 /// Which slots a member has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// One slot; serving and making keys run in two sessions of it.
@@ -55,7 +55,7 @@ pub enum Layout {
 }
 
 /// How key material leaves a token. Only authenticated wraps exist here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wrap {
     /// AES Key Wrap, RFC 3394.
@@ -63,7 +63,7 @@ pub enum Wrap {
 }
 
 /// How message keys are derived inside a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Derivation {
     /// CKM_AES_CBC_ENCRYPT_DATA: keys can only derive (suite HSM_AES_256_GCM_DERIVED).
@@ -73,7 +73,7 @@ pub enum Derivation {
 }
 
 /// A deviation from PKCS#11 that the daemon handles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quirk {
     /// Sessions are never closed, only forgotten with the library.
@@ -84,7 +84,7 @@ pub enum Quirk {
 }
 
 /// What a token must say of itself: prefixes, an empty one fits all.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Match {
     /// Of CK_TOKEN_INFO.manufacturerID.
@@ -143,7 +143,7 @@ impl MechanismUse {
 }
 
 /// How a root generation is handed from token to token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Handover {
     /// Hash of OAEP and of its MGF1.

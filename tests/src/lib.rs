@@ -20,6 +20,7 @@
 pub mod audit;
 pub mod cli;
 pub mod daemon;
+pub mod helper;
 pub mod keys;
 pub mod programs;
 pub mod scrape;

@@ -24,6 +24,7 @@ pub struct Site {
     module: String,
     limits: String,
     sections: String,
+    member: String,
     environment: Vec<(String, String)>,
     /// What every daemon here wrote to stdout and stderr.
     pub(crate) said: Arc<Mutex<Vec<u8>>>,
@@ -64,6 +65,7 @@ impl Site {
             module: SOFTHSM_MODULE.to_owned(),
             limits: String::new(),
             sections: String::new(),
+            member: String::new(),
             environment: Vec::new(),
             said: Arc::default(),
         }
@@ -93,6 +95,11 @@ impl Site {
         sections.clone_into(&mut self.sections);
     }
 
+    /// Lines for `[[hsm]]`, before [`Site::write_config`].
+    pub fn set_member(&mut self, member: &str) {
+        member.clone_into(&mut self.member);
+    }
+
     /// Another module in the place of SoftHSM2's, before [`Site::write_config`].
     pub fn set_module(&mut self, module: &str) {
         module.clone_into(&mut self.module);
@@ -117,7 +124,7 @@ impl Site {
             writeln!(toml, "module = {:?}\ntoken_label = {LABEL:?}", self.module).unwrap();
         }
         writeln!(toml, "pin = {{ file = \"{}\" }}", self.pin_file().display()).unwrap();
-        writeln!(toml, "[limits]\n{}\n{}", self.limits, self.sections).unwrap();
+        writeln!(toml, "{}\n[limits]\n{}\n{}", self.member, self.limits, self.sections).unwrap();
         std::fs::write(path("claviger.toml"), toml).unwrap();
         self.config = Some(path("claviger.toml"));
     }

@@ -3,17 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_protocol::body::{GetRandomRequest, PingRequest, StatusReply};
 use claviger_protocol::values::{MemberState, ServiceState};
 use claviger_protocol::{Code, Protection};
+use claviger_tests::helper::{self, calls, spy_on};
 use claviger_tests::keys::{decryption, encryption, list_request, new_key};
 use claviger_tests::programs::text;
-use claviger_tests::token::{PIN, SOFTHSM_MODULE, SPY_MODULE};
-use claviger_tests::{Daemon, Site, Token, Wire, each_token, eventually};
+use claviger_tests::token::PIN;
+use claviger_tests::{Daemon, Site, Wire, each_token, eventually};
 use uuid::Uuid;
 
 const WRONG_PIN: &str = "00000000";
@@ -22,31 +22,8 @@ const RETRY: &str = "hsm_retry = \"100ms\"";
 /// Ten retries and more, were there any.
 const MANY_RETRIES: Duration = Duration::from_millis(1500);
 
-/// An initialised domain on SoftHSM2, with nothing running.
 fn initialised() -> Site {
-    let mut site = Site::bare(Token::SoftHsm);
-    site.set_limits(RETRY);
-    site.make_token();
-    site.write_config();
-    site.init_domain(&[]);
-    site
-}
-
-/// Puts OpenSC's call logger between the daemon and SoftHSM2; says where it writes.
-fn spy_on(site: &mut Site) -> PathBuf {
-    assert!(Path::new(SPY_MODULE).is_file(), "{SPY_MODULE} is missing: install opensc");
-    let log = site.dir().join("calls");
-    site.set_env("PKCS11SPY", SOFTHSM_MODULE);
-    site.set_env("PKCS11SPY_OUTPUT", text(&log));
-    site.set_module(SPY_MODULE);
-    site.write_config();
-    log
-}
-
-/// How often a PKCS#11 function was called.
-fn calls(log: &Path, function: &str) -> usize {
-    let suffix = format!(": {function}");
-    std::fs::read_to_string(log).unwrap_or_default().lines().filter(|line| line.ends_with(&suffix)).count()
+    helper::initialised("")
 }
 
 /// Waits until status says that the member is in `state`, and looks at what is

@@ -2,15 +2,17 @@
 //! types of [`super`]. Nothing here reads a file, but for a profile named by path.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
 
 use super::limits::limits;
 use super::observe;
 use super::raw::{Checked, Entry, Report, Table, is_plain};
-use super::{ADMIN, EMBEDDED, EMBEDDED_DIR, MAX_SOCKET_PATH};
-use super::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
+use super::{ADMIN, DEFAULT_CALL_TIMEOUT, EMBEDDED, EMBEDDED_DIR, MAX_SOCKET_PATH};
+use super::{Config, EndpointConfig, Isolation, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 const DEFAULT_ADMIN_SOCKET: &str = "/run/claviger/admin.sock";
@@ -20,6 +22,13 @@ const DEFAULT_MODE: u32 = 0o600;
 const MAX_ENDPOINTS: usize = 64;
 /// Longest name of an endpoint or a member, in bytes.
 const MAX_NAME: usize = 64;
+/// How long a call to a helper may take.
+const CALL_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(10);
+/// Where a module runs, by name.
+const THREAD: &str = "thread";
+const PROCESS: &str = "process";
+const UNIT: &str = "unit";
+const ISOLATIONS: [&str; 3] = [PROCESS, THREAD, UNIT];
 /// Bytes of a token's label and serial number (PKCS#11 v3.0, 3.2 CK_TOKEN_INFO).
 const MAX_LABEL: usize = 32;
 const MAX_SERIAL: usize = 16;
@@ -167,11 +176,9 @@ fn members(root: &mut Table<'_, '_>, token_dir: &Checked<PathBuf>) -> Checked<Ve
 fn member(mut table: Table<'_, '_>, token_dir: &Checked<PathBuf>) -> Checked<MemberConfig> {
     let name = table.required("name", "the member's name", member_name);
     let profile = table.required("profile", "a built-in profile's name or an absolute path", profile);
-    let later = table.later("socket");
-    let isolation = table.or("isolation", (), |entry| {
-        let expected = "\"thread\": \"process\" and \"unit\" are not available in this version";
-        entry.string(expected, |text| text == "thread").map(drop)
-    });
+    let embedded = matches!(&profile, Ok(profile) if profile.name == EMBEDDED);
+    let isolation = isolation(&mut table, embedded);
+    let call_timeout = table.or("call_timeout", DEFAULT_CALL_TIMEOUT, |entry| entry.duration(&CALL_TIMEOUTS));
     let module = Module::take(&mut table);
     let (source, pin) = match &profile {
         Ok(profile) if profile.name == EMBEDDED => {
@@ -183,8 +190,46 @@ fn member(mut table: Table<'_, '_>, token_dir: &Checked<PathBuf>) -> Checked<Mem
         Err(reported) => (Err(*reported), pin(&mut table, None)),
     };
     table.finish()?;
-    isolation.and(later)?;
-    Ok(MemberConfig { name: name?, profile: profile?, source: source?, pin: pin? })
+    Ok(MemberConfig {
+        name: name?,
+        profile: profile?,
+        source: source?,
+        pin: pin?,
+        isolation: isolation?,
+        call_timeout: call_timeout?,
+    })
+}
+
+/// Where the module runs. The embedded token is a part of the daemon.
+fn isolation(table: &mut Table<'_, '_>, embedded: bool) -> Checked<Isolation> {
+    let (helper, socket) = (table.take("helper"), table.take("socket"));
+    let named = table.or("isolation", if embedded { THREAD } else { PROCESS }, |entry| {
+        let text = entry.string("\"process\", \"thread\" or \"unit\"", |text| ISOLATIONS.contains(&text))?;
+        if embedded && text != THREAD {
+            return Err(entry.refuse("\"thread\": the embedded token is a part of the daemon"));
+        }
+        Ok(text)
+    })?;
+    let only = |entry: &Option<Entry<'_, '_>>, of: &str| match entry {
+        Some(entry) => Err(entry.refuse(format!("no such key but with isolation = {of:?}"))),
+        None => Ok(()),
+    };
+    match named {
+        PROCESS => {
+            only(&socket, UNIT)?;
+            Ok(Isolation::Process { helper: helper.map(|entry| entry.path()).transpose()? })
+        }
+        UNIT => {
+            only(&helper, PROCESS)?;
+            let expected = "the path of the helper's socket";
+            let socket = socket.ok_or_else(|| table.missing("socket", expected))?;
+            Ok(Isolation::Unit { socket: socket_path(&socket)? })
+        }
+        _ => {
+            let (helper, socket) = (only(&helper, PROCESS), only(&socket, UNIT));
+            helper.and(socket).map(|()| Isolation::Thread)
+        }
+    }
 }
 
 /// The keys that say where a module's token is.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
+use serde::{Deserialize, Serialize};
 
 use raw::Report;
 
@@ -29,6 +30,8 @@ pub const EMBEDDED: &str = "embedded";
 const EMBEDDED_DIR: &str = "token";
 /// Longest path of a Unix socket, in bytes: `sun_path` less its NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
+/// How long a call to a helper may take, unless the configuration says otherwise.
+const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -170,7 +173,14 @@ impl Config {
         let dir = state_dir.join(EMBEDDED_DIR);
         let pin = PinSource::File(dir.join("pin"));
         let source = TokenSource::Embedded { dir };
-        let member = MemberConfig { name: EMBEDDED.to_owned(), profile, source, pin };
+        let member = MemberConfig {
+            name: EMBEDDED.to_owned(),
+            profile,
+            source,
+            pin,
+            isolation: Isolation::Thread,
+            call_timeout: DEFAULT_CALL_TIMEOUT,
+        };
         let (admin, app) = (endpoint(ADMIN)?, endpoint("app")?);
         Ok(Self {
             state_dir,
@@ -212,10 +222,43 @@ pub struct MemberConfig {
     pub source: TokenSource,
     /// Where its PIN comes from.
     pub pin: PinSource,
+    /// Where its module runs.
+    pub isolation: Isolation,
+    /// How long a call to a helper may take; making keys, and opening, four times as long.
+    pub call_timeout: Duration,
+}
+
+/// Where a module runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the daemon: fast, and the daemon hangs and falls with it.
+    Thread,
+    /// In a process of its own, which the daemon starts, ends, and starts again.
+    Process {
+        /// The helper's program; none for `clavigerd-hsm` beside the daemon's own.
+        helper: Option<PathBuf>,
+    },
+    /// In a helper that systemd (or somebody) runs.
+    Unit {
+        /// Where it listens.
+        socket: PathBuf,
+    },
+}
+
+impl Isolation {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Process { .. } => "process",
+            Self::Unit { .. } => "unit",
+        }
+    }
 }
 
 /// Where a token is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenSource {
     /// The token linked into the daemon, its files in this directory.
     Embedded {
@@ -232,7 +275,7 @@ pub enum TokenSource {
 }
 
 /// Which token of a module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenSelector {
     /// By its label.
     Label(String),

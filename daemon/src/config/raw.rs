@@ -162,13 +162,6 @@ impl<'r, 't> Table<'r, 't> {
         self.report.add(self.line, &self.path, found, expected)
     }
 
-    /// Refuses a key that only later versions know.
-    pub(super) fn later(&mut self, key: &'static str) -> Checked<()> {
-        let Some((line, _)) = self.left.remove(key) else { return Ok(()) };
-        let expected = "no such key: it is not available in this version";
-        Err(self.report.add(Some(line), &self.path_of(key), "a key of a later version", expected))
-    }
-
     /// Ends the reading: every key that was not asked for is unknown.
     pub(super) fn finish(self) -> Checked<()> {
         let expected = match self.known.as_slice() {

@@ -10,6 +10,9 @@ use super::*;
 const MEMBER: &str =
     "[[hsm]]\nname = \"a\"\nprofile = \"embedded\"\npin = { file = \"/etc/claviger/a.pin\" }\n";
 
+/// The same on a module.
+const MODULE: &str = "[[hsm]]\nname='a'\nprofile='softhsm2'\nmodule='/m.so'\nslot=0\npin={env='A'}\n";
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, "c.toml")
 }

@@ -4,11 +4,12 @@
 //! state lock → audit log → store → sockets → (HSM → domain key → keyring → recovery) → serving
 //! ```
 //! What stands in brackets is retried while the HSM isn't there; until then only
-//! ping and status are answered.
+//! ping and status are answered. While it serves, `watch` opens a helper that was lost again.
 
 pub mod process;
 mod unlock;
 mod upkeep;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,9 +101,9 @@ pub async fn run(
 
     let ended = tokio::select! {
         ended = async {
-            unlocking.run().await?;
+            let watch = unlocking.run().await?;
             serving();
-            stop.cancelled().await;
+            stop.run_until_cancelled(watch.run()).await;
             Ok(())
         } => ended,
         () = stop.cancelled() => Ok(()),

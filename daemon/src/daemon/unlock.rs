@@ -9,11 +9,12 @@ use claviger_protocol::body::SpecStatus;
 use claviger_protocol::values::MemberState;
 use tokio::sync::oneshot;
 
+use super::watch::Watch;
 use super::{DOMAIN_MISSING, DaemonError};
 use crate::backend::hsm;
 use crate::backend::hsm::domain::{Domain, DomainError};
 use crate::backend::hsm::member::Member;
-use crate::backend::hsm::probe::SpecReport;
+use crate::backend::hsm::probe::{ProbeReport, SpecReport};
 use crate::config::{Config, MemberConfig};
 use crate::edge::{Edge, Worker};
 use crate::keyring::Keyring;
@@ -41,8 +42,8 @@ enum Locked {
 }
 
 impl Unlock {
-    /// Returns when calls can be served.
-    pub(super) async fn run(self) -> Result<(), DaemonError> {
+    /// Returns when calls can be served, with what then watches over the member.
+    pub(super) async fn run(self) -> Result<Watch, DaemonError> {
         let member = self
             .config
             .hsm
@@ -50,12 +51,17 @@ impl Unlock {
             .cloned()
             .ok_or_else(|| DaemonError::Domain("no HSM configured".into()))?;
         let mut told = String::new();
-        for epoch in 1.. {
+        let mut epoch = 0;
+        loop {
+            epoch += 1;
             match self.attempt(&member, epoch).await {
                 Ok(keyring) => {
+                    let tether = keyring.member().tether().cloned();
                     self.service.unlock(Arc::new(keyring));
                     tracing::info!(hsm = %member.name, "serving");
-                    return Ok(());
+                    let (edge, service, opener) = (self.edge, self.service, self.opener);
+                    let (name, retry) = (member.name, self.config.limits.hsm_retry);
+                    return Ok(Watch { edge, service, opener, name, retry, tether, epoch });
                 }
                 Err(Locked::ForNow(state, reason)) => {
                     if told != reason {
@@ -79,12 +85,11 @@ impl Unlock {
             }
             self.edge.clock.sleep(self.config.limits.hsm_retry).await;
         }
-        Ok(())
     }
 
     async fn attempt(&self, config: &MemberConfig, epoch: u64) -> Result<Keyring, Locked> {
         let (member, domain) = self.open(config.clone(), epoch).await?;
-        let specs = member.report.specs.iter().filter_map(spec_status).collect();
+        let specs = spec_statuses(&member.report);
         self.service.pool.up(&member.name, epoch, specs, self.edge.clock.now());
         self.service.pool.locked("the store's records are being read");
         let allow = self.config.dev || self.config.allow_software_tokens;
@@ -152,10 +157,14 @@ fn open_blocking(
     Ok((opened, domain))
 }
 
-fn spec_status(report: &SpecReport) -> Option<SpecStatus> {
-    Some(SpecStatus {
-        spec: report.spec.parse().ok()?,
-        available: report.available,
-        reason: report.reason.clone().unwrap_or_default(),
-    })
+/// What a member's tests say of each key spec, as status shows it.
+pub(super) fn spec_statuses(report: &ProbeReport) -> Vec<SpecStatus> {
+    let status = |report: &SpecReport| {
+        Some(SpecStatus {
+            spec: report.spec.parse().ok()?,
+            available: report.available,
+            reason: report.reason.clone().unwrap_or_default(),
+        })
+    };
+    report.specs.iter().filter_map(status).collect()
 }

@@ -96,7 +96,7 @@ impl Keyring {
             }
             Material::Derived(key) => {
                 let fresh = key.next_salt(&self.edge.entropy)?;
-                let sub_key = self.sub_key(ids.1, key, fresh).await.map_err(UseError::Failed)?;
+                let sub_key = self.sub_key(ids.1, key, fresh).await.map_err(|e| gone(e, Some(fresh)))?;
                 (object, suite, salt) = (sub_key.object(), Suite::HsmAes256Derived, Some(fresh));
                 _lease = Some(sub_key);
             }
@@ -129,7 +129,8 @@ impl Keyring {
             Material::Software(key) => Ok(key.open(blob, context)?),
             Material::Derived(key) => {
                 let salt: [u8; 16] = blob.salt.try_into().map_err(|_| Failure::ciphertext())?;
-                let sub_key = self.sub_key(version.record.version_id, key, salt).await?;
+                let sub_key = self.sub_key(version.record.version_id, key, salt).await;
+                let sub_key = sub_key.map_err(|error| gone(error, Some(salt)))?;
                 self.open_in_hsm(sub_key.object(), blob, context, Some(salt)).await
             }
             Material::Direct(key) => self.open_in_hsm(key.lease.object(), blob, context, None).await,

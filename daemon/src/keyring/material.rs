@@ -185,7 +185,7 @@ impl Keyring {
         version_id: Uuid,
         parent: &DerivedKey,
         salt: [u8; 16],
-    ) -> Result<Arc<Lease>, Failure> {
+    ) -> Result<Arc<Lease>, HsmError> {
         let name = (version_id, salt);
         if let Some(sub_key) = self.sub_keys.get(&name) {
             return Ok(sub_key);
@@ -193,7 +193,7 @@ impl Keyring {
         let derive = async {
             match self.lane().run(Command::Derive { object: parent.lease.object(), salt }).await? {
                 Answer::Object(object) => Ok(Lease { object, lane: Arc::clone(self.lane()) }),
-                _ => Err(HsmError::Fault("derive answered with something else".into()).into()),
+                _ => Err(HsmError::Fault("derive answered with something else".into())),
             }
         };
         self.sub_keys.get_or_load(&name, derive).await

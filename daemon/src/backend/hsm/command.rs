@@ -49,6 +49,18 @@ pub enum Template {
     AesDirect = 2,
 }
 
+impl Template {
+    /// The template of a number, as it travels to helpers.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::AesDeriveOnly),
+            2 => Some(Self::AesDirect),
+            _ => None,
+        }
+    }
+}
+
 /// Material as it is stored: useless without the root generation that wrapped it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrapped {

@@ -66,6 +66,14 @@ impl Lane {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts another token in the place of this one, when no command is under way. Objects of
+    /// the former are dead: the new one has a new epoch.
+    pub fn replace(&self, token: Box<dyn Token>) {
+        let former = std::mem::replace(&mut *self.lock(), token);
+        // Ended outside the lock: it may take a while.
+        drop(former);
+    }
+
     /// Carries the command out in place, if the token allows that, nobody holds the
     /// lane and nothing waits for it; `None` where it must be queued.
     pub fn try_run(&self, command: &Command) -> Option<Outcome> {

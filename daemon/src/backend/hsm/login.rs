@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_profiles::{Layout, Match, Quirk};
+use claviger_hsm_profiles::{Layout, Match, Profile, Quirk};
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
+use zeroize::Zeroizing;
 
 use super::command::HsmError;
 use super::failure::{describe, failed};
@@ -84,19 +85,29 @@ impl LoggedIn {
 
 /// Loads the library, finds the token, compares it with the profile, and logs in.
 pub(super) fn open(config: &MemberConfig) -> Result<Opened, OpenError> {
-    if let TokenSource::Embedded { dir } = &config.source
+    open_with(&config.profile, &config.source, || pin::read(&config.pin))
+}
+
+/// The same with a PIN from elsewhere: asked for once, and only when nothing else can be
+/// wrong any more.
+pub(super) fn open_with(
+    profile: &Profile,
+    source: &TokenSource,
+    read_pin: impl FnOnce() -> Result<Zeroizing<String>, String>,
+) -> Result<Opened, OpenError> {
+    if let TokenSource::Embedded { dir } = source
         && !embedded::is_made(dir)
     {
         return Err(OpenError::NotInitialised(format!("the embedded token in {}", dir.display())));
     }
-    let library = library::open(&config.source)?;
-    let slots = slots(config, &library)?;
+    let library = library::open(source)?;
+    let slots = slots(profile, source, &library)?;
     for slot in &slots {
-        check(config, &library, *slot)?;
+        check(profile, &library, *slot)?;
     }
-    let keep_open = config.profile.has(Quirk::KeepSessionsOpen);
+    let keep_open = profile.has(Quirk::KeepSessionsOpen);
     // Only now, when nothing else can be wrong, is the PIN asked for and tried.
-    let read = pin::read(&config.pin).map_err(OpenError::NoPin)?;
+    let read = read_pin().map_err(OpenError::NoPin)?;
     let pin = AuthPin::new(Box::from(read.as_str()));
     drop(read);
     let mut tokens = Vec::new();
@@ -107,17 +118,17 @@ pub(super) fn open(config: &MemberConfig) -> Result<Opened, OpenError> {
 }
 
 /// The member's slots: the one that serves, then the one that makes keys.
-fn slots(config: &MemberConfig, library: &Library) -> Result<Vec<Slot>, OpenError> {
-    match (&config.source, config.profile.layout) {
+fn slots(profile: &Profile, source: &TokenSource, library: &Library) -> Result<Vec<Slot>, OpenError> {
+    match (source, profile.layout) {
         (TokenSource::Embedded { .. }, Layout::ServeAndMake) => embedded::slots(library),
         (TokenSource::Module { token, .. }, Layout::OneSlot) => Ok(vec![select(library, token)?]),
         (TokenSource::Embedded { .. }, Layout::OneSlot) => Err(OpenError::Profile(format!(
             "profile {} is for a token with one slot; the embedded one has two",
-            config.profile.name
+            profile.name
         ))),
         (TokenSource::Module { .. }, Layout::ServeAndMake) => Err(OpenError::Profile(format!(
             "profile {} is for the embedded token; a module has one slot",
-            config.profile.name
+            profile.name
         ))),
     }
 }
@@ -152,11 +163,11 @@ fn spell(wanted: &TokenSelector) -> String {
 }
 
 /// Whether the token is what the profile says, and in a state to log in to.
-fn check(config: &MemberConfig, library: &Library, slot: Slot) -> Result<(), OpenError> {
+fn check(profile: &Profile, library: &Library, slot: Slot) -> Result<(), OpenError> {
     let down = |e: &Error| OpenError::from_hsm(failed(e));
     let token = library.pkcs11.get_token_info(slot).map_err(|e| down(&e))?;
     let about = library.pkcs11.get_library_info().map_err(|e| down(&e))?;
-    let Match { manufacturer, model, library: description } = &config.profile.matches;
+    let Match { manufacturer, model, library: description } = &profile.matches;
     let said = [
         ("manufacturer", manufacturer, token.manufacturer_id()),
         ("model", model, token.model()),
@@ -166,7 +177,7 @@ fn check(config: &MemberConfig, library: &Library, slot: Slot) -> Result<(), Ope
         if !found.starts_with(expected.as_str()) {
             return Err(OpenError::Profile(format!(
                 "profile {} expects the {what} to begin with {expected:?}; the token says {found:?}",
-                config.profile.name
+                profile.name
             )));
         }
     }

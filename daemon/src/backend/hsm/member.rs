@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use claviger_hsm_profiles::{Derivation, Profile};
 
 use super::command::{HsmError, Template, Token};
+use super::helper::{self, Tether};
 use super::lane::Lane;
 use super::login::{self, Opened, Owners};
 use super::pkcs11::Pkcs11Token;
 use super::probe::ProbeReport;
 use super::roots::{RootId, Roots};
 use super::selftest;
-use crate::config::{Limits, MemberConfig};
+use crate::config::{Isolation, Limits, MemberConfig};
 use crate::edge::Workers;
 
 /// Why a member can't be opened.
@@ -89,9 +90,42 @@ pub struct Member {
     pub root: Option<RootId>,
     /// What keeps the tokens logged in.
     _owners: Option<Mutex<Owners>>,
+    /// What ties it to its helper, where its module runs in one.
+    tether: Option<Tether>,
 }
 
 impl Member {
+    /// What ties it to its helper; none where its token runs in this process, and can't be
+    /// opened again in it.
+    #[must_use]
+    pub fn tether(&self) -> Option<&Tether> {
+        self.tether.as_ref()
+    }
+
+    /// A member whose token is a helper's.
+    pub(super) fn of_helper(
+        config: &MemberConfig,
+        epoch: u64,
+        (serve, make): (Arc<Lane>, Arc<Lane>),
+        report: ProbeReport,
+        root: Option<RootId>,
+        tether: Tether,
+    ) -> Self {
+        Self {
+            name: config.name.clone(),
+            profile: config.profile.name.clone(),
+            epoch,
+            hardware: config.profile.hardware,
+            aes_template: aes_template(&config.profile),
+            serve,
+            make,
+            report,
+            root,
+            _owners: None,
+            tether: Some(tether),
+        }
+    }
+
     /// A member of a simulation: two lanes of any make.
     #[must_use]
     pub fn simulated(
@@ -112,6 +146,7 @@ impl Member {
             report: ProbeReport::simulated(),
             root: None,
             _owners: None,
+            tether: None,
         }
     }
 }
@@ -131,6 +166,9 @@ pub fn open(
     limits: &Limits,
     epoch: u64,
 ) -> Result<Member, OpenError> {
+    if config.isolation != Isolation::Thread {
+        return helper::open(config, root, workers, limits, epoch);
+    }
     let opened = login::open(config)?;
     let report = selftest::run(&opened, &config.profile);
     let start = |kind| lane(&opened, &config.profile, root, epoch, kind, workers, limits);
@@ -146,6 +184,7 @@ pub fn open(
         report,
         root: root.filter(|_| serves && makes).copied(),
         _owners: Some(Mutex::new(opened.into_owners())),
+        tether: None,
     })
 }
 
@@ -157,9 +196,12 @@ pub(super) fn aes_template(profile: &Profile) -> Template {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
+/// Which of a member's two lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Requests.
     Serve,
+    /// Making keys.
     Make,
 }
 
@@ -173,9 +215,29 @@ fn lane(
     workers: &Workers,
     limits: &Limits,
 ) -> Result<(Arc<Lane>, bool), OpenError> {
-    let (token, number, name) = match kind {
-        Kind::Serve => (opened.serve(), 0, "hsm-serve"),
-        Kind::Make => (opened.make(), 1, "hsm-make"),
+    let (token, rooted) = token(opened, profile, root, epoch, kind)?;
+    let name = match kind {
+        Kind::Serve => "hsm-serve",
+        Kind::Make => "hsm-make",
+    };
+    let worker = workers
+        .start(name, limits.lane_queue)
+        .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
+    let lane = if profile.in_place { Lane::new(token, worker) } else { Lane::queued(token, worker) };
+    Ok((lane, rooted))
+}
+
+/// A lane's session of a token, and whether it holds the root.
+pub(super) fn token(
+    opened: &Opened,
+    profile: &Profile,
+    root: Option<&RootId>,
+    epoch: u64,
+    kind: Kind,
+) -> Result<(Box<dyn Token>, bool), OpenError> {
+    let (token, number) = match kind {
+        Kind::Serve => (opened.serve(), 0),
+        Kind::Make => (opened.make(), 1),
     };
     let session = opened.session(token)?;
     let roots = match root {
@@ -185,12 +247,7 @@ fn lane(
     let rooted = roots.current().is_ok();
     let library = Arc::clone(&opened.library);
     let token = Pkcs11Token::new(session, library, profile, roots, epoch, number);
-    let token: Box<dyn Token> = Box::new(token.map_err(OpenError::from_hsm)?);
-    let worker = workers
-        .start(name, limits.lane_queue)
-        .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
-    let lane = if profile.in_place { Lane::new(token, worker) } else { Lane::queued(token, worker) };
-    Ok((lane, rooted))
+    Ok((Box::new(token.map_err(OpenError::from_hsm)?), rooted))
 }
 
 fn root_error(error: HsmError) -> OpenError {

@@ -4,10 +4,12 @@
 //! From the outside in: [`member`] opens a token and gives its lanes; [`lane`] queues
 //! [`command`]s; `pkcs11` carries them out. [`init`] makes the root and the domain that
 //! everything else hangs from, [`mod@domain`] opens it, [`restore`] brings it back.
+//! [`helper`] is the same commands in a process of its own.
 
 pub mod bench;
 pub mod command;
 pub mod domain;
+pub mod helper;
 pub mod lane;
 pub mod member;
 pub mod pool;

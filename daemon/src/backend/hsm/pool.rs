@@ -64,7 +64,7 @@ impl Pool {
         });
     }
 
-    /// A member can't be used, and the domain stays locked for it.
+    /// A member can't be used; a domain that isn't unlocked yet stays locked for it.
     pub fn down(&self, name: &str, state: MemberState, reason: &str, now: Timestamp) {
         self.change(name, |member| {
             if member.state != state || member.reason != reason {
@@ -76,8 +76,8 @@ impl Pool {
         self.lock().locked_because = format!("{name}: {reason}");
     }
 
-    /// A member in use failed a call. It stays in use: opening it again while the
-    /// daemon runs comes with the pool. True the first time.
+    /// A member whose token runs in the daemon failed a call. It stays in use: there it
+    /// can't be opened again. True the first time.
     pub fn failed_a_call(&self, name: &str, now: Timestamp) -> bool {
         let mut first = false;
         self.change(name, |member| {

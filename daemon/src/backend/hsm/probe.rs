@@ -2,10 +2,10 @@
 //! a key spec is off.
 
 use claviger_protocol::KeySpec;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The result of a member's self-tests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// Each mechanism of the profile, and the random generator.
     pub mechanisms: Vec<MechanismReport>,
@@ -14,7 +14,7 @@ pub struct ProbeReport {
 }
 
 /// One mechanism's self-test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MechanismReport {
     /// What it is used for, as in profiles.
     #[serde(rename = "use")]
@@ -28,7 +28,7 @@ pub struct MechanismReport {
 }
 
 /// Whether keys of a spec can be held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecReport {
     /// The spec's name.
     pub spec: String,

@@ -110,15 +110,31 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "$Misolation = \"process\"\n",
-        "c.toml:5: hsm[0].isolation: found \"process\", expected \"thread\": \"process\" and \"unit\" are not \
-         available in this version",
+        "c.toml:5: hsm[0].isolation: found \"process\", expected \"thread\": the embedded token is a part of the \
+         daemon",
     ),
     (
-        "$Misolation = \"unit\"\nsocket = \"/s\"\n",
-        "c.toml:5: hsm[0].isolation: found \"unit\", expected \"thread\": \"process\" and \"unit\" are not available \
-         in this version\n\
-         c.toml:6: hsm[0].socket: found a key of a later version, expected no such key: it is not available in this \
-         version",
+        "$Misolation = \"fork\"\ncall_timeout = \"1ms\"\n",
+        "c.toml:5: hsm[0].isolation: found \"fork\", expected \"process\", \"thread\" or \"unit\"\n\
+         c.toml:6: hsm[0].call_timeout: found \"1ms\", expected a duration such as \"5s\" or \"200ms\", from 100ms \
+         to 10m",
+    ),
+    (
+        "$Mhelper = \"/h\"\nsocket = \"/s\"\n",
+        "c.toml:5: hsm[0].helper: found \"/h\", expected no such key but with isolation = \"process\"\n\
+         c.toml:6: hsm[0].socket: found \"/s\", expected no such key but with isolation = \"unit\"",
+    ),
+    (
+        "$Sisolation='process'\nsocket='/s'\n",
+        "c.toml:8: hsm[0].socket: found \"/s\", expected no such key but with isolation = \"unit\"",
+    ),
+    (
+        "$Sisolation='unit'\n",
+        "c.toml:1: hsm[0].socket: found nothing, expected the path of the helper's socket",
+    ),
+    (
+        "$Sisolation='unit'\nsocket='a.sock'\n",
+        "c.toml:8: hsm[0].socket: found \"a.sock\", expected an absolute path without '..'",
     ),
     (
         "[[hsm]]\nname='a'\nprofile='softhsm2'\npin={env='A'}\n",
@@ -249,7 +265,7 @@ const BAD: &[(&str, &str)] = &[
 fn each_is_refused_in_exactly_these_words() {
     let mut failures = Vec::new();
     for (text, expected) in BAD {
-        let text = text.replace("$M", MEMBER);
+        let text = text.replace("$M", MEMBER).replace("$S", MODULE);
         let said = problems(&text);
         if said != *expected {
             failures.push(format!("{text}\n  said: {said}\n  want: {expected}\n"));

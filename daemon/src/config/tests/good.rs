@@ -109,6 +109,23 @@ fn each_selector_and_each_pin_source_is_taken() {
 }
 
 #[test]
+fn a_module_runs_in_a_process_unless_it_is_told_otherwise() {
+    let of = |lines: &str| {
+        let member = parse(&format!("{MODULE}{lines}\n")).unwrap().hsm.remove(0);
+        (member.isolation, member.call_timeout)
+    };
+    let thirty = Duration::from_secs(30);
+    assert_eq!(of(""), (Isolation::Process { helper: None }, thirty));
+    let helper = Some("/opt/clavigerd-hsm".into());
+    assert_eq!(of("helper = '/opt/clavigerd-hsm'"), (Isolation::Process { helper }, thirty));
+    assert_eq!(of("isolation = 'thread'\ncall_timeout = '2s'"), (Isolation::Thread, Duration::from_secs(2)));
+    let unit = Isolation::Unit { socket: "/run/claviger-hsm/a.sock".into() };
+    assert_eq!(of("isolation = 'unit'\nsocket = '/run/claviger-hsm/a.sock'"), (unit, thirty));
+    let embedded = parse(MEMBER).unwrap().hsm.remove(0);
+    assert_eq!(embedded.isolation, Isolation::Thread);
+}
+
+#[test]
 fn a_socket_path_may_have_107_bytes_and_no_more() {
     let of = |bytes: usize| format!("[admin]\nsocket = \"/{}\"\n{MEMBER}", "s".repeat(bytes - 1));
     assert!(parse(&of(107)).is_ok());

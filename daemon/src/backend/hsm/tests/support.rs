@@ -3,13 +3,16 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
 
 use crate::backend::hsm::domain::{self, Domain, DomainError};
 use crate::backend::hsm::member::{self, Member, OpenError};
 use crate::backend::hsm::{self, RootId, make_embedded};
-use crate::config::{Config, EndpointConfig, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
+use crate::config::{
+    Config, EndpointConfig, Isolation, Limits, MemberConfig, PinSource, TokenSelector, TokenSource,
+};
 use crate::edge::{Edge, Entropy, Workers};
 
 pub(super) const PIN: &str = "87654321";
@@ -144,6 +147,8 @@ fn embedded(dir: &Path) -> MemberConfig {
         profile: Profile::load("embedded").unwrap(),
         source: TokenSource::Embedded { dir: dir.join("token") },
         pin: PinSource::File(pin),
+        isolation: Isolation::Thread,
+        call_timeout: Duration::from_secs(30),
     };
     make_embedded(&config, true, &Entropy::system()).unwrap();
     config
@@ -173,6 +178,8 @@ fn softhsm(dir: &Path) -> MemberConfig {
             token: TokenSelector::Label("claviger-a".to_owned()),
         },
         pin: PinSource::File(pin),
+        isolation: Isolation::Thread,
+        call_timeout: Duration::from_secs(30),
     }
 }
 

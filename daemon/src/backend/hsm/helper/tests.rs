@@ -1,0 +1,241 @@
+//! The daemon's side of a lane against helpers that lie, and every frame there and back.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_protocol::{KeySpec, SecretBytes};
+use proptest::prelude::*;
+use tokio::sync::Notify;
+
+use super::hello::{self, MAX_HELLO, Said};
+use super::link::{Frame, Link, MAX_FRAME, Received};
+use super::token::{Helper, HelperToken};
+use super::wire;
+use crate::backend::hsm::command::{
+    Answer, Command, HsmError, ObjectId, Template, Token, WrapFormat, Wrapped,
+};
+use crate::backend::hsm::member::OpenError;
+
+const EPOCH: u64 = 7;
+const OBJECT: ObjectId = ObjectId { epoch: EPOCH, handle: 3 };
+
+fn links() -> (Link, Link) {
+    let (here, there) = UnixStream::pair().unwrap();
+    (Link::new(here), Link::new(there))
+}
+
+/// The frame as the other side reads it.
+fn there(frame: &Frame) -> Received {
+    let (mut here, mut there) = links();
+    std::thread::scope(|scope| {
+        scope.spawn(|| here.write(frame).unwrap());
+        there.read(MAX_FRAME).unwrap().unwrap()
+    })
+}
+
+fn wrapped() -> Wrapped {
+    Wrapped { format: WrapFormat::AesKw, generation: 2, blob: vec![5; 40] }
+}
+
+fn commands() -> Vec<Command> {
+    let (aad, plaintext) = (vec![1; 30], SecretBytes::new(vec![2; 50]));
+    let (object, nonce, sealed) = (OBJECT, [4; 12], vec![3; 66]);
+    vec![
+        Command::Random { len: 4096 },
+        Command::Generate { spec: KeySpec::Aes256, template: Template::AesDirect },
+        Command::Unwrap { wrapped: wrapped(), template: Template::AesDeriveOnly, check_value: [9; 8] },
+        Command::Derive { object, salt: [6; 16] },
+        Command::GcmSeal { object, nonce, aad: aad.clone(), plaintext: plaintext.clone() },
+        Command::GcmOpen { object, nonce, aad: aad.clone(), sealed: sealed.clone() },
+        Command::RootSeal { aad: aad.clone(), plaintext },
+        Command::RootOpen { aad, sealed },
+        Command::Destroy { object },
+        Command::Canary,
+    ]
+}
+
+fn outcomes() -> Vec<Result<Answer, HsmError>> {
+    vec![
+        Ok(Answer::Done),
+        Ok(Answer::Bytes(SecretBytes::new(vec![8; 66]))),
+        Ok(Answer::Object(OBJECT)),
+        Ok(Answer::Generated { wrapped: wrapped(), check_value: [1; 8] }),
+        Err(HsmError::AuthenticationFailed),
+        Err(HsmError::CheckValueMismatch),
+        Err(HsmError::ObjectGone),
+        Err(HsmError::NoSuchRoot(4)),
+        Err(HsmError::Busy),
+        Err(HsmError::Unsupported("u".to_owned())),
+        Err(HsmError::Unavailable("v".to_owned())),
+        Err(HsmError::PinRefused),
+        Err(HsmError::Fault("f".to_owned())),
+    ]
+}
+
+#[test]
+fn every_command_and_every_outcome_comes_back_as_it_was_sent() {
+    for command in commands() {
+        let frame = wire::command(&command).unwrap();
+        assert_eq!(wire::to_command(&there(&frame)).unwrap(), command);
+    }
+    for outcome in outcomes() {
+        let frame = wire::outcome(&outcome).unwrap();
+        assert_eq!(wire::to_outcome(&there(&frame)).unwrap(), outcome);
+    }
+}
+
+#[test]
+fn every_refusal_comes_back_as_it_was_sent() {
+    let text = || "why".to_owned();
+    let refusals = [
+        OpenError::Library(text()),
+        OpenError::NoToken(text()),
+        OpenError::NotInitialised(text()),
+        OpenError::Profile(text()),
+        OpenError::NoPin(text()),
+        OpenError::PinRefused,
+        OpenError::PinFinalTry,
+        OpenError::Login(text()),
+        OpenError::Root(text()),
+        OpenError::Unavailable(text()),
+    ];
+    for refusal in refusals {
+        let frame = Said::NotOpened(refusal.clone()).frame().unwrap();
+        let Ok(Said::NotOpened(read)) = Said::read(&there(&frame)) else { panic!("{refusal}") };
+        assert_eq!((read.latches(), &read), (refusal.latches(), &refusal));
+    }
+}
+
+#[test]
+fn texts_of_the_other_side_are_short_and_on_one_line() {
+    let outcome = Err(HsmError::Unavailable(format!("a\nb\u{1b}[31m{}", "c".repeat(10_000))));
+    let read = wire::to_outcome(&there(&wire::outcome(&outcome).unwrap())).unwrap();
+    let Err(HsmError::Unavailable(text)) = read else { panic!("{read:?}") };
+    assert!(text.len() == 500 && !text.contains(char::is_control), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_bytes_come_they_are_read_or_refused(tag: u8, body: Vec<u8>) {
+        let frame = Frame::new(tag, &Body(&body)).unwrap();
+        let read = there(&frame);
+        prop_assert_eq!(read.body(), &body[..]);
+        let _ = (wire::to_command(&read), wire::to_outcome(&read), Said::read(&read));
+        let _ = hello::Open::read(&read);
+    }
+}
+
+/// A body that is these bytes and nothing else.
+struct Body<'a>(&'a [u8]);
+
+impl serde::Serialize for Body<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple;
+        let mut tuple = serializer.serialize_tuple(self.0.len())?;
+        self.0.iter().try_for_each(|byte| tuple.serialize_element(byte))?;
+        tuple.end()
+    }
+}
+
+/// A lane whose helper answers `command` with `frame`, and what comes of it.
+fn answered(command: &Command, frame: &Frame) -> (Result<Answer, HsmError>, Result<Answer, HsmError>) {
+    let (here, mut there) = links();
+    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let mut token = HelperToken::new(here, helper, EPOCH, Duration::from_secs(30)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while there.read(MAX_FRAME).is_ok_and(|read| read.is_some()) && there.write(frame).is_ok() {}
+        });
+        let first = token.execute(command);
+        let second = token.execute(&Command::Canary);
+        drop(token);
+        (first, second)
+    })
+}
+
+fn lost(outcome: &Result<Answer, HsmError>) -> bool {
+    matches!(outcome, Err(HsmError::Unavailable(_)))
+}
+
+#[test]
+fn an_answer_that_cannot_be_one_to_the_command_ends_the_helper() {
+    for command in commands() {
+        for outcome in outcomes() {
+            let (first, second) = answered(&command, &wire::outcome(&outcome).unwrap());
+            let fits = matches!(
+                (&command, &outcome),
+                (_, Err(_))
+                    | (Command::Destroy { .. } | Command::Canary, Ok(Answer::Done))
+                    | (Command::Unwrap { .. } | Command::Derive { .. }, Ok(Answer::Object(_)))
+                    | (Command::Generate { .. }, Ok(Answer::Generated { .. }))
+                    | (Command::GcmSeal { .. }, Ok(Answer::Bytes(_)))
+            );
+            if fits {
+                assert_eq!(first, outcome, "{command:?}");
+            } else {
+                assert!(lost(&first) && lost(&second), "{command:?} {outcome:?}: {first:?} {second:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_object_of_another_epoch_or_an_answer_too_long_ends_the_helper() {
+    let stale = Ok(Answer::Object(ObjectId { epoch: EPOCH - 1, handle: 1 }));
+    let derive = Command::Derive { object: OBJECT, salt: [1; 16] };
+    let (first, second) = answered(&derive, &wire::outcome(&stale).unwrap());
+    assert!(lost(&first) && lost(&second));
+    let long = Ok(Answer::Bytes(SecretBytes::new(vec![0; 20_000])));
+    let (first, second) = answered(&Command::Random { len: 1 }, &wire::outcome(&long).unwrap());
+    assert!(lost(&first) && lost(&second));
+    // The answer, and one more behind it.
+    let (here, mut there) = links();
+    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let done = wire::outcome(&Ok(Answer::Done)).unwrap();
+    for _ in 0..2 {
+        there.write(&done).unwrap();
+    }
+    let mut token = HelperToken::new(here, helper, EPOCH, Duration::from_secs(30)).unwrap();
+    assert!(lost(&token.execute(&Command::Canary)));
+    let (first, _) = answered(&Command::Canary, &Frame::new(77, &()).unwrap());
+    assert!(lost(&first));
+}
+
+#[test]
+fn what_died_with_a_former_helper_is_told_apart_without_asking() {
+    let (here, there) = links();
+    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let mut token = HelperToken::new(here, Arc::clone(&helper), EPOCH, Duration::from_secs(30)).unwrap();
+    let former = ObjectId { epoch: EPOCH - 1, handle: 3 };
+    let derive = |object| Command::Derive { object, salt: [1; 16] };
+    assert_eq!(token.execute(&derive(former)), Err(HsmError::ObjectGone));
+    assert_eq!(token.execute(&Command::Destroy { object: former }), Ok(Answer::Done));
+    // Nobody answers at the other end: nothing of this has gone there.
+    helper.lose("a test");
+    assert!(lost(&token.execute(&derive(OBJECT))));
+    assert_eq!(token.execute(&Command::Destroy { object: OBJECT }), Ok(Answer::Done));
+    assert_eq!(token.execute(&derive(former)), Err(HsmError::ObjectGone));
+    drop(there);
+}
+
+#[test]
+fn silence_ends_at_the_limit_and_somebody_is_told() {
+    let (here, _there) = links();
+    let trouble = Arc::new(Notify::new());
+    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::clone(&trouble));
+    let mut token = HelperToken::new(here, helper, EPOCH, Duration::from_millis(20)).unwrap();
+    let refused = token.execute(&Command::Canary).unwrap_err();
+    assert!(refused.to_string().contains("call_timeout"), "{refused}");
+    let told = futures_util::FutureExt::now_or_never(trouble.notified());
+    assert_eq!(told, Some(()));
+}
+
+#[test]
+fn another_version_is_refused_with_what_to_do() {
+    let body = serde_json::json!({ "protocol": 1, "version": "0.0.0-other" }).to_string();
+    let refused = hello::Open::read(&there(&Frame::new(64, &body).unwrap())).unwrap().unwrap_err();
+    assert!(refused.to_string().contains("restart both"), "{refused}");
+    assert!(hello::Open::read(&there(&Frame::new(1, &body).unwrap())).is_err());
+    assert!(Frame::new(64, &body).unwrap().len() < MAX_HELLO);
+}
