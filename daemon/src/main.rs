@@ -14,12 +14,14 @@ use clavigerd::backend::hsm::member::Member;
 use clavigerd::backend::{bench, hsm};
 use clavigerd::config::Config;
 use clavigerd::config::LogConfig;
-use clavigerd::daemon;
 use clavigerd::daemon::process::{self, ProcessError};
+use clavigerd::daemon::{self, Host, Reload, Supervisor, trust};
 use clavigerd::edge::Edge;
 use clavigerd::logs;
+use clavigerd::server::Passed;
 use clavigerd::store::StateLock;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The Claviger key-management daemon.
@@ -177,19 +179,19 @@ fn read_config(path: &std::path::Path) -> Result<Config, Failed> {
 
 fn serve(run: Run) -> Result<(), Failed> {
     let named = run.config.as_deref().map_or("--dev".to_owned(), |path| path.display().to_string());
-    let config = match (run.config, run.state_dir) {
-        (Some(path), _) => read_config(&path)?,
+    let passed = Passed::from_environment().map_err(Failed::usage)?;
+    let file = run.config;
+    let config = match (&file, run.state_dir) {
+        (Some(path), _) => read_config(path)?,
         (None, Some(dir)) => Config::dev(&dir).map_err(Failed::usage)?,
         (None, None) => {
             let text = "say what to run on: --config FILE, or --dev --state-dir DIR (see --help)";
             return Err(Failed::usage(text));
         }
     };
-    process::raise_descriptors(&config).map_err(|error| match error {
-        ProcessError::Descriptors { .. } => Failed::usage(error),
-        ProcessError::System { .. } => Failed::other(error),
-    })?;
-    logs::start(&config.log);
+    trusted(&config, file.as_deref())?;
+    let logs = logs::start(&config.log);
+    fit(&config)?;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(target: "clavigerd::start", version, config = named, state_dir = %config.state_dir.display(), "starting");
     let socket = config.admin.socket.clone();
@@ -199,10 +201,13 @@ fn serve(run: Run) -> Result<(), Failed> {
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(&stop).map_err(Failed::other)?;
+        let wanted = reload_on_signal().map_err(Failed::other)?;
+        let reload = file.map(|file| Reload { file, wanted, logs });
+        let host = Host { passed, supervisor: Supervisor::default(), reload };
         let serving = move || {
             let _ = say(&format!("clavigerd: serving on {}", socket.display()));
         };
-        daemon::run(config, edge.clone(), stop, serving).await.map_err(Failed::other)
+        daemon::run(config, edge.clone(), stop, host, serving).await.map_err(Failed::other)
     });
     // With it goes whatever a stop that took too long has left.
     drop(runtime);
@@ -213,6 +218,37 @@ fn serve(run: Run) -> Result<(), Failed> {
         tracing::info!("stopped");
     }
     ended
+}
+
+/// Refuses to run on what others can change.
+fn trusted(config: &Config, file: Option<&std::path::Path>) -> Result<(), Failed> {
+    let problems = trust::problems(config, file, nix::unistd::geteuid().as_raw());
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Err(Failed::other(lines.join("\n")))
+}
+
+/// Descriptors and memory as a daemon needs them.
+fn fit(config: &Config) -> Result<(), Failed> {
+    let ready = process::raise_descriptors(config).and_then(|()| process::lock_memory(config.lock_memory));
+    ready.map_err(|error| match error {
+        ProcessError::Descriptors { .. } => Failed::usage(error),
+        ProcessError::System { .. } | ProcessError::Memory(_) => Failed::other(error),
+    })
+}
+
+/// SIGHUPs, one at a time: those that come while one is being followed are one more.
+fn reload_on_signal() -> std::io::Result<mpsc::Receiver<()>> {
+    let mut received = signal(SignalKind::hangup())?;
+    let (wanted, reload) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while received.recv().await.is_some() {
+            let _ = wanted.try_send(());
+        }
+    });
+    Ok(reload)
 }
 
 fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {

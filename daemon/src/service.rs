@@ -9,10 +9,12 @@
 mod exit;
 mod reply;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, BatchReply};
 use claviger_protocol::ops::{Access, AuditSync};
@@ -75,8 +77,8 @@ impl Outcome {
 pub struct Service {
     /// Time, randomness, threads.
     pub edge: Edge,
-    /// Every limit.
-    pub limits: Limits,
+    /// Every limit, as it is now.
+    limits: ArcSwap<Limits>,
     /// The audit log.
     pub log: Arc<AuditLog>,
     /// How the pool's members are.
@@ -98,7 +100,7 @@ impl Service {
         let places = (limits.max_connections as usize).saturating_mul(limits.max_in_flight as usize);
         Self {
             edge,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             log,
             pool,
             outbox: Outbox::default(),
@@ -123,6 +125,17 @@ impl Service {
                 "the domain is locked: no HSM has opened its key yet; try again, and see `claviger status`",
             )
         })
+    }
+
+    /// Every limit, as it is now. What is read from it holds for one step, not for a
+    /// whole connection: an operator may change it meanwhile.
+    pub fn limits(&self) -> impl Deref<Target = Arc<Limits>> + use<> {
+        self.limits.load()
+    }
+
+    /// Other limits from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// Calls that run now.
@@ -160,8 +173,8 @@ impl Service {
             |result, events| Outcome { header, result, events, endpoint: caller.endpoint.kind, times: None };
         match frame.request {
             Err(failure) => self.refusal(caller, header, failure),
-            Ok(Request::Batch(batch)) if batch.items.len() > usize::from(self.limits.max_batch) => {
-                let text = format!("a batch has at most {} items", self.limits.max_batch);
+            Ok(Request::Batch(batch)) if batch.items.len() > usize::from(self.limits().max_batch) => {
+                let text = format!("a batch has at most {} items", self.limits().max_batch);
                 self.refusal(caller, header, Failure::new(Code::InvalidArgument, text))
             }
             Ok(Request::Batch(batch)) => {
@@ -272,7 +285,7 @@ impl Service {
         items: Vec<BatchItem>,
     ) -> (BatchReply, Closed) {
         let mut all = Closed::default();
-        let mut results = Results::new(items.len(), self.limits.max_body as usize);
+        let mut results = Results::new(items.len(), self.limits().max_body as usize);
         let mut slice = self.edge.clock.elapsed();
         let mut began = slice;
         for item in items {
@@ -352,7 +365,7 @@ impl Service {
 
     fn encode(&self, reply: &Reply) -> Result<SecretBytes, Failure> {
         let body = reply.encode().map(SecretBytes::new).map_err(|_| Code::ReplyTooLarge)?;
-        if body.len() > self.limits.max_body as usize { Err(Code::ReplyTooLarge.into()) } else { Ok(body) }
+        if body.len() > self.limits().max_body as usize { Err(Code::ReplyTooLarge.into()) } else { Ok(body) }
     }
 
     fn open_trail(&self, caller: &Caller, request_id: u64, opcode: Opcode) -> Result<Trail, Failure> {
@@ -383,7 +396,7 @@ impl Service {
 
     fn deadline(&self, frame: &Frame) -> Duration {
         let wanted = match frame.header.deadline_ms {
-            0 => self.limits.default_deadline,
+            0 => self.limits().default_deadline,
             ms => Duration::from_millis(ms.into()).min(LONGEST_DEADLINE),
         };
         frame.received.saturating_add(wanted)

@@ -10,7 +10,9 @@ use claviger_hsm_profiles::Profile;
 use claviger_protocol::{KeySpec, SecretBytes};
 use clavigerd::backend::hsm::command::{Answer, Command, HsmError};
 use clavigerd::backend::hsm::{RootId, domain, init, member};
-use clavigerd::config::{Config, EndpointConfig, Isolation, Limits, MemberConfig, PinSource, TokenSource};
+use clavigerd::config::{
+    Config, EndpointConfig, Isolation, Limits, LockMemory, MemberConfig, PinSource, TokenSource,
+};
 use clavigerd::edge::Edge;
 
 fn configuration(dir: &Path, profile: Profile) -> Config {
@@ -19,6 +21,7 @@ fn configuration(dir: &Path, profile: Profile) -> Config {
         state_dir: dir.to_owned(),
         dev: true,
         allow_software_tokens: true,
+        lock_memory: LockMemory::Off,
         admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
         endpoints: Vec::new(),
         hsm: vec![MemberConfig {

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clavigerd::backend::hsm::helper::serve::{self, ServeError};
-use clavigerd::config::Config;
+use clavigerd::config::{Config, LockMemory};
 use clavigerd::daemon::process;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Uid, User};
@@ -75,6 +75,8 @@ fn run(cli: Cli) -> Result<(), Failed> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CLAVIGER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    // The daemon's to insist on; a helper of its own unit has the unit's limit.
+    process::lock_memory(LockMemory::Try).map_err(Failed::other)?;
     match (cli.config, cli.member) {
         (Some(config), Some(member)) => unit(&config, &member, cli.socket.as_deref(), cli.peer.as_deref()),
         _ => started(),

@@ -12,7 +12,10 @@ use super::limits::limits;
 use super::observe;
 use super::raw::{Checked, Entry, Report, Table, is_plain};
 use super::{ADMIN, DEFAULT_CALL_TIMEOUT, EMBEDDED, EMBEDDED_DIR, MAX_SOCKET_PATH};
-use super::{Config, EndpointConfig, Isolation, Limits, MemberConfig, PinSource, TokenSelector, TokenSource};
+use super::{
+    Config, EndpointConfig, Isolation, Limits, LockMemory, MemberConfig, PinSource, TokenSelector,
+    TokenSource,
+};
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 const DEFAULT_ADMIN_SOCKET: &str = "/run/claviger/admin.sock";
@@ -44,6 +47,11 @@ pub(super) fn config(report: Report<'_>) -> Result<Config, Vec<super::Problem>> 
 fn sections(root: &mut Table<'_, '_>) -> Checked<Config> {
     let state_dir = root.or("state_dir", PathBuf::from(DEFAULT_STATE_DIR), Entry::path);
     let allow_software_tokens = root.or("allow_software_tokens", false, Entry::boolean);
+    let lock_memory = root.or("lock_memory", LockMemory::default(), |entry| {
+        let expected = "\"require\", \"try\" or \"off\"";
+        let text = entry.string(expected, |text| LockMemory::named(text).is_some())?;
+        LockMemory::named(text).ok_or_else(|| entry.refuse(expected))
+    });
     let admin = admin(root);
     let endpoints = endpoints(root);
     let distinct = match (&admin, &endpoints) {
@@ -70,6 +78,7 @@ fn sections(root: &mut Table<'_, '_>) -> Checked<Config> {
         state_dir: state_dir?,
         dev: false,
         allow_software_tokens: allow_software_tokens?,
+        lock_memory: lock_memory?,
         admin: admin?,
         endpoints: endpoints?.into_iter().map(|endpoint| endpoint.config).collect(),
         hsm: hsm?,

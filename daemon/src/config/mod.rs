@@ -94,6 +94,8 @@ pub struct Config {
     pub dev: bool,
     /// Whether HSM level is allowed on software tokens.
     pub allow_software_tokens: bool,
+    /// Whether the daemon's memory must stay out of swap.
+    pub lock_memory: LockMemory,
     /// The admin endpoint.
     pub admin: EndpointConfig,
     /// Application endpoints: each an access point of that name.
@@ -186,6 +188,7 @@ impl Config {
             state_dir,
             dev: true,
             allow_software_tokens: true,
+            lock_memory: LockMemory::Try,
             admin,
             endpoints: vec![app],
             hsm: vec![member],
@@ -196,8 +199,32 @@ impl Config {
     }
 }
 
+/// Whether the daemon's memory is locked (mlockall(2)): kept out of swap and of
+/// hibernation images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LockMemory {
+    /// The daemon doesn't start where it can't be.
+    #[default]
+    Require,
+    /// It starts all the same, and says so.
+    Try,
+    /// It isn't tried.
+    Off,
+}
+
+impl LockMemory {
+    fn named(text: &str) -> Option<Self> {
+        match text {
+            "require" => Some(Self::Require),
+            "try" => Some(Self::Try),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
 /// One socket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointConfig {
     /// The access point's name; `admin` for the admin endpoint.
     pub name: String,
@@ -212,7 +239,7 @@ pub struct EndpointConfig {
 }
 
 /// One member of the HSM pool.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberConfig {
     /// Its name in status, logs and errors.
     pub name: String,

@@ -13,7 +13,7 @@ use super::{EndpointConfig, MAX_SOCKET_PATH};
 const DEFAULT_MODE: u32 = 0o660;
 
 /// Where metrics can be scraped.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetricsListen {
     /// A Unix socket.
     Unix(EndpointConfig),

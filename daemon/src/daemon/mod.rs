@@ -7,6 +7,9 @@
 //! ping and status are answered. While it serves, `watch` opens a helper that was lost again.
 
 pub mod process;
+mod reload;
+mod supervisor;
+pub mod trust;
 mod unlock;
 mod upkeep;
 mod watch;
@@ -14,6 +17,9 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use supervisor::Supervisor;
+
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
@@ -21,8 +27,9 @@ use crate::backend::hsm::pool::Pool;
 use crate::config::{Config, Limits};
 use crate::edge::{Edge, Tasks};
 use crate::identity::EndpointKind;
+use crate::logs::Logs;
 use crate::metrics::Exposition;
-use crate::server::{BindError, Listener, MetricsListener, Server};
+use crate::server::{BindError, Listener, MetricsListener, Passed, Server};
 use crate::service::Service;
 use crate::store::{OpenError, SledStore, StateLock, Store, StoreError};
 
@@ -58,14 +65,38 @@ pub enum DaemonError {
     StoreFailed(String),
 }
 
+/// What the daemon's surroundings give it.
+pub struct Host {
+    /// Sockets that the service manager made.
+    pub passed: Passed,
+    /// Where it is told how the daemon is.
+    pub supervisor: Supervisor,
+    /// The configuration file, the log, and the signal to read the one again and
+    /// change the other's level.
+    pub reload: Option<Reload>,
+}
+
+/// Reading the configuration again.
+pub struct Reload {
+    /// The file.
+    pub file: PathBuf,
+    /// Its signal.
+    pub wanted: mpsc::Receiver<()>,
+    /// The log of this process.
+    pub logs: &'static Logs,
+}
+
 /// Runs a daemon until `stop`. `serving` is called once, when calls are served.
 pub async fn run(
     config: Config,
     edge: Edge,
     stop: CancellationToken,
+    host: Host,
     serving: impl FnOnce() + Send + 'static,
 ) -> Result<(), DaemonError> {
     let (config, started) = (Arc::new(config), edge.clock.now());
+    let Host { passed, supervisor, reload } = host;
+    let supervisor = Arc::new(supervisor);
     let state = StateLock::acquire(&config.state_dir)?;
     let log = open_log(&config, &edge)?;
     let limits = &config.limits;
@@ -76,7 +107,7 @@ pub async fn run(
     let background = Tasks::default();
     let halt = CancellationToken::new();
 
-    let listeners = bind(&config)?;
+    let listeners = open_sockets(&config, passed)?;
     let metrics = MetricsListener::bind(config.metrics.as_ref()).await?;
     let server = Server::new(Arc::clone(&service), stop.clone());
     for listener in listeners {
@@ -93,11 +124,20 @@ pub async fn run(
         edge: edge.clone(),
         store: Arc::clone(&store),
         service: Arc::clone(&service),
+        supervisor: Arc::clone(&supervisor),
         opener,
     };
     background.spawn(upkeep::sync_log(Arc::clone(&service), halt.clone()));
     let mut failure = store.failed();
     let sweeping = background.spawn(upkeep::sweep(Arc::clone(&service), halt.clone()));
+    if let Some(period) = supervisor.watchdog() {
+        let (service, store) = (Arc::clone(&service), Arc::clone(&store));
+        background.spawn(upkeep::stay_alive(service, store, Arc::clone(&supervisor), period, halt.clone()));
+    }
+    if let Some(reload) = reload {
+        let (service, supervisor, running) = (Arc::clone(&service), Arc::clone(&supervisor), config.clone());
+        background.spawn(reload::whenever_wanted(reload, running, service, supervisor, halt.clone()));
+    }
 
     let ended = tokio::select! {
         ended = async {
@@ -111,9 +151,12 @@ pub async fn run(
     };
     service.stop();
     stop.cancel();
+    let at_most = service.limits().stop_timeout;
+    // And as long again for what is left to be written and closed.
+    supervisor.stopping(2 * at_most);
     tokio::select! {
         () = server.finished() => {}
-        () = edge.clock.sleep(limits.stop_timeout) => {
+        () = edge.clock.sleep(at_most) => {
             // As the configuration wants it: no failure.
             let connections = server.open();
             tracing::warn!(connections, "the stop took longer than limits.stop_timeout: connections were cut off");
@@ -151,8 +194,11 @@ pub async fn has_records(state: &Arc<StateLock>, limits: &Limits, edge: &Edge) -
     Ok(!found?.is_empty())
 }
 
-fn bind(config: &Config) -> Result<Vec<Listener>, DaemonError> {
-    let admin = Listener::bind(&config.admin, EndpointKind::Admin);
-    let apps = config.endpoints.iter().map(|endpoint| Listener::bind(endpoint, EndpointKind::App));
-    Ok(std::iter::once(admin).chain(apps).collect::<Result<_, _>>()?)
+fn open_sockets(config: &Config, mut passed: Passed) -> Result<Vec<Listener>, DaemonError> {
+    let mut open = vec![Listener::open(&config.admin, EndpointKind::Admin, &mut passed)?];
+    for endpoint in &config.endpoints {
+        open.push(Listener::open(endpoint, EndpointKind::App, &mut passed)?);
+    }
+    passed.finish().map_err(BindError::Passed)?;
+    Ok(open)
 }

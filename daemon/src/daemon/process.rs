@@ -2,17 +2,22 @@
 //! makes is private, that its memory reaches no file, and descriptors enough.
 //! Everything here holds for the whole process, so only the program calls it.
 
+use nix::libc;
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-use crate::config::Config;
+use crate::config::{Config, LockMemory};
 
 /// Descriptors that one connection may cost: its socket, and one for what is done
 /// for it (the HSM's library opens files of its own).
 const PER_CONNECTION: u64 = 2;
 /// Descriptors besides connections: store, log, locks, listeners, the runtime.
 const BESIDES: u64 = 64;
+
+/// The capability's number (linux/capability.h).
+const CAP_IPC_LOCK: u32 = 14;
 
 /// Why the process isn't fit to serve.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +37,11 @@ pub enum ProcessError {
         /// RLIMIT_NOFILE's hard limit.
         hard: u64,
     },
+    /// Its memory could reach the swap.
+    #[error(
+        "the memory can't be locked ({0}): set LimitMEMLOCK=infinity in the unit (ulimit -l unlimited), or lock_memory = \"try\" in the configuration, and keys may reach the swap"
+    )]
+    Memory(String),
     /// The operating system refused.
     #[error("can't set {what}: {error}")]
     System {
@@ -56,6 +66,48 @@ pub fn harden() -> Result<(), ProcessError> {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(refused("RLIMIT_CORE"))?;
     prctl::set_dumpable(false).map_err(refused("PR_SET_DUMPABLE"))
+}
+
+/// Locks all memory, what is there and what will be, each page when it is first
+/// touched (mlockall(2) MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT). Whole, because
+/// cryptographic libraries copy keys to wherever they like; with no limit, because an
+/// allocation that a limit stops would end the daemon later.
+///
+/// # Errors
+/// [`ProcessError::Memory`] where it must be locked and can't be.
+pub fn lock_memory(wanted: LockMemory) -> Result<(), ProcessError> {
+    let locked = match wanted {
+        LockMemory::Off => return Ok(()),
+        LockMemory::Require | LockMemory::Try => try_lock_memory(),
+    };
+    match locked {
+        Err(reason) if wanted == LockMemory::Require => Err(ProcessError::Memory(reason)),
+        Err(reason) => {
+            tracing::warn!(%reason, "the memory could not be locked: keys may reach the swap");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn try_lock_memory() -> Result<(), String> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(|error| error.to_string())?;
+    if hard != libc::RLIM_INFINITY && !may_lock_without_limit() {
+        return Err(format!("the hard limit on locked memory is {hard} bytes"));
+    }
+    // A privileged process may lock more than its limit, and needn't raise it.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+        .map_err(|error| error.to_string())
+}
+
+/// Whether the process has CAP_IPC_LOCK (capabilities(7), proc_pid_status(5)).
+fn may_lock_without_limit() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & (1 << CAP_IPC_LOCK) != 0)
 }
 
 /// Raises the limit on open descriptors to all that the process may have.

@@ -9,6 +9,7 @@ use claviger_protocol::body::SpecStatus;
 use claviger_protocol::values::MemberState;
 use tokio::sync::oneshot;
 
+use super::supervisor::Supervisor;
 use super::watch::Watch;
 use super::{DOMAIN_MISSING, DaemonError};
 use crate::backend::hsm;
@@ -27,6 +28,8 @@ pub(super) struct Unlock {
     pub(super) edge: Edge,
     pub(super) store: Arc<SledStore>,
     pub(super) service: Arc<Service>,
+    /// Hears how it goes.
+    pub(super) supervisor: Arc<Supervisor>,
     /// Where blocking PKCS#11 calls run.
     pub(super) opener: Worker,
 }
@@ -59,20 +62,24 @@ impl Unlock {
                     let tether = keyring.member().tether().cloned();
                     self.service.unlock(Arc::new(keyring));
                     tracing::info!(hsm = %member.name, "serving");
+                    self.supervisor.ready("serving");
                     let (edge, service, opener) = (self.edge, self.service, self.opener);
                     let (name, retry) = (member.name, self.config.limits.hsm_retry);
                     return Ok(Watch { edge, service, opener, name, retry, tether, epoch });
                 }
                 Err(Locked::ForNow(state, reason)) => {
                     if told != reason {
-                        let every = humantime::format_duration(self.config.limits.hsm_retry);
+                        let every = humantime::format_duration(self.service.limits().hsm_retry);
                         tracing::warn!(hsm = %member.name, %reason, %every, "the domain stays locked; trying again");
+                        // Ready all the same: only so can it be asked what is wrong.
+                        self.supervisor.ready(&format!("the domain is locked: {reason}"));
                         told.clone_from(&reason);
                     }
                     self.service.pool.down(&member.name, state, &reason, self.edge.clock.now());
                 }
                 Err(Locked::Latched(reason)) => {
                     tracing::error!(hsm = %member.name, %reason, "the domain stays locked until the daemon is restarted");
+                    self.supervisor.ready(&format!("the domain is locked until a restart: {reason}"));
                     self.service.pool.down(
                         &member.name,
                         MemberState::PinRefused,
@@ -83,7 +90,8 @@ impl Unlock {
                 }
                 Err(Locked::Fatal(reason)) => return Err(DaemonError::Domain(reason)),
             }
-            self.edge.clock.sleep(self.config.limits.hsm_retry).await;
+            let retry = self.service.limits().hsm_retry;
+            self.edge.clock.sleep(retry).await;
         }
     }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::supervisor::{self, Supervisor};
 use crate::edge::Clock;
 use crate::service::Service;
+use crate::store::{SledStore, Store};
 
 /// How long a written audit event may wait for the disk.
 const SYNC_AFTER: Duration = Duration::from_millis(5);
@@ -33,6 +35,24 @@ pub(super) async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
         // A failure is logged there; the events stay marked and are tried again.
         let _ = service.log.sync().await;
     }
+}
+
+/// Tells the service manager that the daemon is alive, as long as it is: the runtime
+/// turns, the store commits and the audit log's worker answers. What they answer is
+/// other people's business; not to answer is what a restart may mend.
+pub(super) async fn stay_alive(
+    service: Arc<Service>,
+    store: Arc<SledStore>,
+    supervisor: Arc<Supervisor>,
+    period: Duration,
+    halt: CancellationToken,
+) {
+    let alive = || async {
+        let _ = store.commit(Vec::new()).await;
+        let _ = service.log.sync().await;
+    };
+    let beat = || supervisor.alive();
+    halt.run_until_cancelled(supervisor::pulse(&service.edge.clock, period, alive, beat)).await;
 }
 
 /// Waits for the day that the store can't be trusted any more, and says why.

@@ -25,7 +25,7 @@ pub(super) async fn encrypt(
     body: &EncryptRequest,
     trail: &mut Trail,
 ) -> Result<EncryptReply, Failure> {
-    let limit = service.limits.max_plaintext as usize;
+    let limit = service.limits().max_plaintext as usize;
     if body.plaintext.len() > limit {
         let text = format!("the plaintext is over {limit} bytes; encrypt it with a data key");
         return Err(Failure::new(Code::PlaintextTooLarge, text));

@@ -133,7 +133,7 @@ pub(super) async fn list(service: &Service, body: &ListKeysRequest) -> Result<Li
     let mut reply = ListKeysReply { keys: Vec::with_capacity(page.keys.len()), next_page: Bytes::default() };
     let mut next = page.next;
     // A page ends where the frame does, whatever was asked for.
-    let mut room = (service.limits.max_body as usize).saturating_sub(PAGE_FRAME);
+    let mut room = (service.limits().max_body as usize).saturating_sub(PAGE_FRAME);
     for key in &page.keys {
         let item = summary(key);
         let size = codec::encode(&item).map_err(|_| Code::Internal)?.len();

@@ -207,7 +207,7 @@ impl Connection {
     fn next_frame(&mut self) -> Option<Header> {
         let cap = match self.caller {
             None => u32::try_from(MAX_BODY_BEFORE_HELLO).unwrap_or(u32::MAX),
-            Some(_) => self.context.service.limits.max_body,
+            Some(_) => self.context.service.limits().max_body,
         };
         let head = *self.input.window().first_chunk::<HEADER_LEN>()?;
         match frame::peek(self.input.window(), cap) {
@@ -232,7 +232,7 @@ impl Connection {
     /// Bytes that a frame's reply may take at most.
     fn reply_bound(&self, header: &Header) -> usize {
         match Opcode::from_number(header.opcode) {
-            Some(Opcode::Batch | Opcode::ListKeys) => self.context.service.limits.max_body as usize,
+            Some(Opcode::Batch | Opcode::ListKeys) => self.context.service.limits().max_body as usize,
             _ => (header.length as usize).min(REPLY_ECHO) + REPLY_EXTRA,
         }
     }
@@ -292,7 +292,7 @@ impl Connection {
         if self.waiting.contains_key(&header.request_id) {
             return Err(Failure::new(Code::InvalidArgument, "a request with this id is still unanswered"));
         }
-        if self.waiting.len() >= self.context.service.limits.max_in_flight as usize {
+        if self.waiting.len() >= self.context.service.limits().max_in_flight as usize {
             return Err(Failure::new(Code::Busy, "too many unanswered requests on this connection"));
         }
         Ok(())
@@ -305,7 +305,7 @@ impl Connection {
         let whole = HEADER_LEN + header.length as usize;
         let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
         let greeted = header.check_request().map_err(Failure::from).and_then(|()| {
-            greet(&header, body, &context.endpoint, &self.peer, context.own_uid, &context.service.limits)
+            greet(&header, body, &context.endpoint, &self.peer, context.own_uid, &context.service.limits())
         });
         let caller = Arc::new(Caller {
             endpoint: Arc::clone(&context.endpoint),
@@ -443,7 +443,7 @@ impl Connection {
     /// When the connection is closed if nothing else happens: no hello in time, a
     /// frame that doesn't come whole, or a peer that is silent or doesn't read.
     fn due(&self) -> Duration {
-        let limits = &self.context.service.limits;
+        let limits = self.context.service.limits();
         let begun = match self.caller {
             None => Some(self.opened),
             Some(_) => self.partial_since,
@@ -454,7 +454,7 @@ impl Connection {
 
     /// When the timer has to look again.
     fn until_check(&self) -> Duration {
-        let limits = &self.context.service.limits;
+        let limits = self.context.service.limits();
         let now = self.context.service.edge.clock.elapsed();
         // A frame may begin at any time: its own timeout is looked for often enough.
         self.due().saturating_sub(now).min(limits.handshake_timeout).max(Duration::from_millis(1))

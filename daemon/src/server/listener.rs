@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use super::activation::{Passed, PassedError};
 use super::buffer::Budget;
 use super::connection::{Connection, Context};
 use crate::config::EndpointConfig;
@@ -42,6 +43,9 @@ pub enum BindError {
         /// Why.
         error: io::Error,
     },
+    /// A socket that the service manager passed.
+    #[error(transparent)]
+    Passed(#[from] PassedError),
     /// Something that isn't a socket is there.
     #[error("{0} exists and is not a socket; remove it or configure another path")]
     NotASocket(PathBuf),
@@ -65,18 +69,28 @@ pub enum BindError {
     },
 }
 
-/// A bound socket. Its file goes when this does.
+/// A bound socket. Its file goes when this does, unless it was passed.
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
     endpoint: Arc<Endpoint>,
+    /// The service manager's, which keeps it.
+    passed: bool,
 }
 
 impl Listener {
-    /// Binds an endpoint's socket.
-    pub fn bind(config: &EndpointConfig, kind: EndpointKind) -> Result<Self, BindError> {
-        let (socket, path) = (bind(config)?, config.socket.clone());
-        Ok(Self { socket, path, endpoint: Arc::new(Endpoint { name: config.name.as_str().into(), kind }) })
+    /// Takes an endpoint's socket from those that were passed, or binds it.
+    pub fn open(config: &EndpointConfig, kind: EndpointKind, passed: &mut Passed) -> Result<Self, BindError> {
+        let path = config.socket.clone();
+        let endpoint = Arc::new(Endpoint { name: config.name.as_str().into(), kind });
+        match passed.take(config)? {
+            Some(socket) => {
+                let socket = UnixListener::from_std(socket)
+                    .map_err(|error| BindError::Io { path: path.clone(), error })?;
+                Ok(Self { socket, path, endpoint, passed: true })
+            }
+            None => Ok(Self { socket: bind(config)?, path, endpoint, passed: false }),
+        }
     }
 
     /// Its endpoint's name.
@@ -94,7 +108,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if !self.passed {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -185,8 +201,8 @@ impl Server {
     /// A server for `service` that runs until `stop`.
     #[must_use]
     pub fn new(service: Arc<Service>, stop: CancellationToken) -> Self {
-        let budget = Budget::new(service.limits.buffer_bytes);
-        let admin_bytes = (service.limits.buffer_bytes / 8).max(2 * service.limits.max_body as usize);
+        let budget = Budget::new(service.limits().buffer_bytes);
+        let admin_bytes = (service.limits().buffer_bytes / 8).max(2 * service.limits().max_body as usize);
         Self {
             service,
             budget,
@@ -292,7 +308,7 @@ impl Acceptor {
     fn start(&self, stream: tokio::net::UnixStream) {
         let open = Open::count(&self.open, &self.everywhere);
         self.context.traffic.accepted.one();
-        if open.number > self.context.service.limits.max_connections as usize {
+        if open.number > self.context.service.limits().max_connections as usize {
             self.context.traffic.refused.one();
             tracing::warn!(endpoint = %self.context.endpoint.name, "a connection was refused: there are too many");
             return;
@@ -371,7 +387,8 @@ mod tests {
     async fn a_socket_has_its_mode_and_goes_with_its_listener() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
-        let listener = Listener::bind(&config(&path, 0o600), EndpointKind::App).unwrap();
+        let listener =
+            Listener::open(&config(&path, 0o600), EndpointKind::App, &mut Passed::default()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(listener);
         assert!(!path.exists());
@@ -382,10 +399,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
         let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let again = Listener::bind(&config(&path, 0o600), EndpointKind::App);
+        let again = Listener::open(&config(&path, 0o600), EndpointKind::App, &mut Passed::default());
         assert!(matches!(again, Err(BindError::InUse(_))));
         drop(first);
-        assert!(Listener::bind(&config(&path, 0o600), EndpointKind::App).is_ok());
+        assert!(Listener::open(&config(&path, 0o600), EndpointKind::App, &mut Passed::default()).is_ok());
     }
 
     #[test]
@@ -405,13 +422,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious");
         std::fs::write(&path, "x").unwrap();
-        let refused = Listener::bind(&config(&path, 0o600), EndpointKind::App);
+        let refused = Listener::open(&config(&path, 0o600), EndpointKind::App, &mut Passed::default());
         assert!(matches!(refused, Err(BindError::NotASocket(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
         let nowhere = config(&dir.path().join("no/such/dir.sock"), 0o600);
-        assert!(matches!(Listener::bind(&nowhere, EndpointKind::App), Err(BindError::Io { .. })));
+        assert!(matches!(
+            Listener::open(&nowhere, EndpointKind::App, &mut Passed::default()),
+            Err(BindError::Io { .. })
+        ));
         let owned =
             EndpointConfig { owner: Some("no-such-user".into()), ..config(&dir.path().join("o"), 0o600) };
-        assert!(matches!(Listener::bind(&owned, EndpointKind::App), Err(BindError::NoSuchOwner { .. })));
+        assert!(matches!(
+            Listener::open(&owned, EndpointKind::App, &mut Passed::default()),
+            Err(BindError::NoSuchOwner { .. })
+        ));
     }
 }

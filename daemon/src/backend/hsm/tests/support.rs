@@ -11,7 +11,8 @@ use crate::backend::hsm::domain::{self, Domain, DomainError};
 use crate::backend::hsm::member::{self, Member, OpenError};
 use crate::backend::hsm::{self, RootId, make_embedded};
 use crate::config::{
-    Config, EndpointConfig, Isolation, Limits, MemberConfig, PinSource, TokenSelector, TokenSource,
+    Config, EndpointConfig, Isolation, Limits, LockMemory, MemberConfig, PinSource, TokenSelector,
+    TokenSource,
 };
 use crate::edge::{Edge, Entropy, Workers};
 
@@ -102,6 +103,7 @@ impl Bench {
             state_dir: self.path().join("state"),
             dev: true,
             allow_software_tokens: true,
+            lock_memory: LockMemory::Off,
             admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
             endpoints: Vec::new(),
             hsm: vec![self.config.clone()],

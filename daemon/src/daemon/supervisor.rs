@@ -1,0 +1,117 @@
+//! What the service manager is told (sd_notify(3)): that the daemon is ready, what it
+//! is doing, that it is alive. Without a service manager nobody is told.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::edge::Clock;
+
+/// The way to the service manager.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    told_ready: AtomicBool,
+}
+
+impl Supervisor {
+    /// The daemon can be asked: its sockets are served, and how the domain is is known.
+    /// Said once, however often; `status` is said every time.
+    pub(super) fn ready(&self, status: &str) {
+        if self.told_ready.swap(true, Ordering::AcqRel) {
+            tell(&[NotifyState::Status(status)]);
+        } else {
+            tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        }
+    }
+
+    /// The configuration is read again.
+    pub(super) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "no monotonic clock"),
+        }
+    }
+
+    /// That is done, well or not.
+    pub(super) fn reloaded(&self) {
+        tell(&[NotifyState::Ready]);
+    }
+
+    /// The daemon stops, and takes at most so long.
+    pub(super) fn stopping(&self, at_most: Duration) {
+        let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+        tell(&[
+            NotifyState::Stopping,
+            NotifyState::Status("stopping: what is in flight is finished"),
+            NotifyState::ExtendTimeoutUsec(micros),
+        ]);
+    }
+
+    /// How often the service manager wants to hear that the daemon is alive, if it does.
+    pub(super) fn watchdog(&self) -> Option<Duration> {
+        sd_notify::watchdog_enabled().filter(|every| !every.is_zero())
+    }
+
+    /// The daemon is alive.
+    pub(super) fn alive(&self) {
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told (NOTIFY_SOCKET)");
+    }
+}
+
+/// Says `beat` twice in every period, as long as `alive` comes to its end: what hangs
+/// in there is what a restart may mend.
+pub(super) async fn pulse<F: Future<Output = ()>>(
+    clock: &Clock,
+    period: Duration,
+    alive: impl Fn() -> F,
+    beat: impl Fn(),
+) {
+    loop {
+        alive().await;
+        beat();
+        clock.sleep(period / 2).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::cell::Cell;
+
+    #[test]
+    fn the_pulse_beats_twice_a_period_and_stops_where_something_hangs() {
+        let (clock, time) = Clock::manual(0);
+        let (beats, hangs) = (Cell::new(0), Cell::new(false));
+        let alive = || {
+            let hangs = hangs.get();
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let beat = || beats.set(beats.get() + 1);
+        let mut pulse = Box::pin(pulse(&clock, Duration::from_secs(10), alive, beat));
+        assert!((&mut pulse).now_or_never().is_none());
+        assert_eq!(beats.get(), 1);
+        for expected in 2..5 {
+            time.advance(Duration::from_secs(5));
+            assert!((&mut pulse).now_or_never().is_none());
+            assert_eq!(beats.get(), expected);
+        }
+        hangs.set(true);
+        for _ in 0..4 {
+            time.advance(Duration::from_secs(5));
+            assert!((&mut pulse).now_or_never().is_none());
+        }
+        assert_eq!(beats.get(), 4, "a daemon that hangs is not alive");
+    }
+}
