@@ -20,10 +20,10 @@ keys, which stay: it is for daemons that are thrown away afterwards.
 Every round measures the daemon first and then, by the same client with the same calls, a bare
 echo server, which answers with the daemon's own bytes and does nothing for them. The figures
 are the medians of the rounds, the ratios those of each round's pair. After the rounds,
-clavigerd measures the same cryptography in-process, in one thread. All of them share the
-machine with whatever else it does: compare ratios, not figures of different days. At depth 1
-waking a thread on another core costs more than the call; run the daemon and this command
-under `taskset -c 0` for figures that can be compared.
+clavigerd measures the same cryptography in-process, in one thread, and takes the fastest of its
+rounds. All of them share the machine with whatever else it does: compare ratios, not figures of
+different days. At depth 1 waking a thread on another core costs more than the call; run the
+daemon and this command under `taskset -c 0` for figures that can be compared.
 
 One call is made first to see that replies are right, and the last of each round is compared
 again. With --batch, latencies are those of whole frames.

@@ -42,7 +42,8 @@ pub struct Rig {
 
 impl Rig {
     /// Opens the configuration's token, whose domain must have been made, with a
-    /// plaintext of `size` bytes.
+    /// plaintext of `size` bytes. The module is loaded into this process, whatever its
+    /// isolation when it serves: what a helper costs is part of what is measured against this.
     ///
     /// # Errors
     /// As opening a member and its root.
