@@ -90,8 +90,8 @@ impl Helper {
         }
     }
 
-    /// Lets a helper that is no longer wanted close its sessions, for a while. It keeps
-    /// its connections until its very end, so the end of one is its own.
+    /// Lets a helper that is no longer wanted close its sessions, for a while. It keeps its
+    /// connections until they are closed, so the end of one says so.
     fn farewell(&self) {
         for stream in &self.streams {
             let _ = stream.shutdown(Shutdown::Write);
