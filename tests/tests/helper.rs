@@ -60,6 +60,13 @@ fn a_helper_that_is_killed_while_idle_is_replaced_and_leaves_no_zombie() {
     let (_site, daemon, blobs) = start("");
     for epoch in 2..4 {
         let former = helper(&daemon);
+        for shown in ["cmdline", "environ"] {
+            let shown = std::fs::read(format!("/proc/{former}/{shown}")).unwrap();
+            assert!(!String::from_utf8_lossy(&shown).contains(PIN));
+        }
+        // What a library prints goes where the log goes, and never into a lane.
+        let end = |number: u8| std::fs::read_link(format!("/proc/{former}/fd/{number}")).unwrap();
+        assert_eq!((end(0).as_path(), end(1)), (Path::new("/dev/null"), end(2)));
         kill(former, Signal::SIGKILL);
         healed(&daemon, epoch, &blobs);
         assert_ne!(helper(&daemon), former);

@@ -221,12 +221,22 @@ fn a_foreign_user_is_refused_even_where_the_sockets_mode_lets_it_in() {
     };
     open(site.dir(), 0o711);
     open(&socket(&site), 0o666);
+    // A greeting of another version, and how many bytes are said to it.
+    let greeting = br#"{"protocol":1,"version":"x"}"#;
+    let mut frame = (9 + u32::try_from(greeting.len()).unwrap()).to_le_bytes().to_vec();
+    frame.push(64);
+    frame.extend((greeting.len() as u64).to_le_bytes());
+    frame.extend(greeting);
     let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.settimeout(30)\ns.connect(sys.argv[1])\n\
-                  try:\n  s.send(b'\\x05')\n  print(len(s.recv(10)))\nexcept (BrokenPipeError, ConnectionResetError):\n  print(0)";
-    let drop_to = ["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script];
-    let said = tool(Command::new("setpriv").args(drop_to).arg(socket(&site)));
-    // Closed at once, where one of the helper's own users would be waited for.
-    assert_eq!(String::from_utf8(said).unwrap().trim(), "0");
+                  try:\n  s.send(bytes.fromhex(sys.argv[2]))\n  print(len(s.recv(10)))\n\
+                  except (BrokenPipeError, ConnectionResetError):\n  print(0)";
+    let said_to = |uid: &str| {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={uid}")).args(["--regid=65534", "--clear-groups"]);
+        command.args(["/usr/bin/python3", "-c", script]).arg(socket(&site)).arg(hex::encode(&frame));
+        String::from_utf8(tool(&mut command)).unwrap().trim().to_owned()
+    };
+    assert_eq!((said_to("65534").as_str(), said_to("0").as_str()), ("0", "10"));
     site.start().terminate();
 }
 

@@ -5,6 +5,7 @@
 //! Exit codes: 0 when the daemon that started it is gone; 2 for bad configuration or
 //! arguments; 1 for the rest.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,7 +17,7 @@ use clavigerd::backend::hsm::helper::serve::{self, ServeError};
 use clavigerd::config::{Config, LockMemory};
 use clavigerd::daemon::process;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, dup2_stdin, dup2_stdout};
 
 /// Runs the PKCS#11 module of one HSM for clavigerd.
 #[derive(Parser)]
@@ -97,7 +98,14 @@ fn started() -> Result<(), Failed> {
     };
     let serve = lane(io::stdin().as_fd().try_clone_to_owned())?;
     let make = lane(io::stdout().as_fd().try_clone_to_owned())?;
-    serve::inherited(serve, make).map_err(Failed::other)
+    // A library that prints must not print into a lane.
+    let null = File::open("/dev/null").map_err(Failed::other)?;
+    dup2_stdin(null).and_then(|()| dup2_stdout(io::stderr())).map_err(Failed::other)?;
+    // Open until the very end: their end tells the daemon that every session is closed.
+    let until_the_end = [&serve, &make].map(UnixStream::try_clone);
+    let ended = serve::inherited(serve, make);
+    drop(until_the_end);
+    ended.map_err(Failed::other)
 }
 
 fn unit(config: &Path, member: &str, socket: Option<&Path>, peer: Option<&str>) -> Result<(), Failed> {

@@ -186,9 +186,9 @@ fn hire(
     let handles = [&serve, &make].map(Link::handle).into_iter().collect::<io::Result<Vec<_>>>();
     // From here on the process is ended however this ends.
     let helper = match handles {
-        Ok(handles) => Helper::new(process, handles, Arc::clone(trouble)),
+        Ok(handles) => Helper::new(&config.name, process, handles, Arc::clone(trouble)),
         Err(error) => {
-            drop(Helper::new(process, Vec::new(), Arc::clone(trouble)));
+            drop(Helper::new(&config.name, process, Vec::new(), Arc::clone(trouble)));
             return Err(broken(&error));
         }
     };

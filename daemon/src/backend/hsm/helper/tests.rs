@@ -1,5 +1,6 @@
 //! The daemon's side of a lane against helpers that lie, and every frame there and back.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use super::wire;
 use crate::backend::hsm::command::{
     Answer, Command, HsmError, ObjectId, Template, Token, WrapFormat, Wrapped,
 };
-use crate::backend::hsm::member::OpenError;
+use crate::backend::hsm::member::{Kind, OpenError};
+use crate::config::{Isolation, PinSource};
 
 const EPOCH: u64 = 7;
 const OBJECT: ObjectId = ObjectId { epoch: EPOCH, handle: 3 };
@@ -141,7 +143,7 @@ impl serde::Serialize for Body<'_> {
 /// A lane whose helper answers `command` with `frame`, and what comes of it.
 fn answered(command: &Command, frame: &Frame) -> (Result<Answer, HsmError>, Result<Answer, HsmError>) {
     let (here, mut there) = links();
-    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let helper = Helper::new("a", None, vec![here.handle().unwrap()], Arc::default());
     let mut token = HelperToken::new(here, helper, EPOCH, Duration::from_secs(30)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -191,7 +193,7 @@ fn an_object_of_another_epoch_or_an_answer_too_long_ends_the_helper() {
     assert!(lost(&first) && lost(&second));
     // The answer, and one more behind it.
     let (here, mut there) = links();
-    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let helper = Helper::new("a", None, vec![here.handle().unwrap()], Arc::default());
     let done = wire::outcome(&Ok(Answer::Done)).unwrap();
     for _ in 0..2 {
         there.write(&done).unwrap();
@@ -205,7 +207,7 @@ fn an_object_of_another_epoch_or_an_answer_too_long_ends_the_helper() {
 #[test]
 fn what_died_with_a_former_helper_is_told_apart_without_asking() {
     let (here, there) = links();
-    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::default());
+    let helper = Helper::new("a", None, vec![here.handle().unwrap()], Arc::default());
     let mut token = HelperToken::new(here, Arc::clone(&helper), EPOCH, Duration::from_secs(30)).unwrap();
     let former = ObjectId { epoch: EPOCH - 1, handle: 3 };
     let derive = |object| Command::Derive { object, salt: [1; 16] };
@@ -223,12 +225,60 @@ fn what_died_with_a_former_helper_is_told_apart_without_asking() {
 fn silence_ends_at_the_limit_and_somebody_is_told() {
     let (here, _there) = links();
     let trouble = Arc::new(Notify::new());
-    let helper = Helper::new(None, vec![here.handle().unwrap()], Arc::clone(&trouble));
+    let helper = Helper::new("a", None, vec![here.handle().unwrap()], Arc::clone(&trouble));
     let mut token = HelperToken::new(here, helper, EPOCH, Duration::from_millis(20)).unwrap();
     let refused = token.execute(&Command::Canary).unwrap_err();
     assert!(refused.to_string().contains("call_timeout"), "{refused}");
     let told = futures_util::FutureExt::now_or_never(trouble.notified());
     assert_eq!(told, Some(()));
+}
+
+/// What opening the serving lane comes to where the helper says these words and ends.
+fn opened_with(isolation: &Isolation, words: &[Said]) -> (OpenError, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pin");
+    std::fs::write(&path, "4711").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut config = crate::config::Config::dev(dir.path()).unwrap().hsm.remove(0);
+    (config.pin, config.isolation) = (PinSource::File(path), isolation.clone());
+    let (mut here, mut there) = links();
+    std::thread::scope(|scope| {
+        let helper = scope.spawn(move || {
+            let mut heard = vec![there.read(MAX_HELLO).unwrap().unwrap().tag()];
+            for word in words {
+                there.write(&word.frame().unwrap()).unwrap();
+                if matches!(word, Said::NeedPin) {
+                    heard.extend(there.read(MAX_HELLO).ok().flatten().map(|read| read.tag()));
+                }
+            }
+            heard
+        });
+        let limit = Duration::from_secs(30);
+        let refused = super::open_lane(&mut here, &config, Kind::Serve, EPOCH, None, limit).unwrap_err();
+        drop(here);
+        (refused, helper.join().unwrap())
+    })
+}
+
+#[test]
+fn a_helper_that_ends_while_it_may_try_a_pin_latches_and_one_that_has_logged_in_does_not() {
+    let (process, unit) = (Isolation::Process { helper: None }, Isolation::Unit { socket: "/s".into() });
+    let (open, pin) = (64, 65);
+    let cases: [(&Isolation, &[Said], bool, &[u8]); 8] = [
+        (&process, &[], false, &[open]),
+        (&process, &[Said::NeedPin], true, &[open, pin]),
+        (&process, &[Said::NeedPin, Said::LoggedIn], false, &[open, pin]),
+        (&unit, &[Said::Trying], true, &[open]),
+        (&unit, &[Said::Trying, Said::LoggedIn], false, &[open]),
+        // A unit has its own PIN, and a second one is nobody's.
+        (&unit, &[Said::NeedPin], false, &[open]),
+        (&process, &[Said::NeedPin, Said::NeedPin], true, &[open, pin]),
+        (&process, &[Said::LoggedIn, Said::LoggedIn, Said::LoggedIn], false, &[open]),
+    ];
+    for (number, (isolation, words, latches, heard)) in cases.into_iter().enumerate() {
+        let (refused, said) = opened_with(isolation, words);
+        assert_eq!((refused.latches(), said.as_slice()), (latches, heard), "case {number}: {refused}");
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One opening of a helper, shared by its lanes.
 pub(super) struct Helper {
+    /// The member's name, for the log.
+    name: String,
     /// Its process, where it is ours; a unit's is systemd's.
     process: Mutex<Option<Child>>,
     /// To cut its lanes' connections off with.
@@ -33,8 +35,14 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    pub(super) fn new(process: Option<Child>, streams: Vec<UnixStream>, trouble: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { process: Mutex::new(process), streams, lost: OnceLock::new(), trouble })
+    pub(super) fn new(
+        name: &str,
+        process: Option<Child>,
+        streams: Vec<UnixStream>,
+        trouble: Arc<Notify>,
+    ) -> Arc<Self> {
+        let (name, process) = (name.to_owned(), Mutex::new(process));
+        Arc::new(Self { name, process, streams, lost: OnceLock::new(), trouble })
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
@@ -45,7 +53,7 @@ impl Helper {
     /// one that hangs inside a library ends in no other way.
     pub(super) fn lose(&self, why: &str) -> HsmError {
         if self.lost.set(why.to_owned()).is_ok() {
-            tracing::error!(reason = %why, "the HSM's helper is given up");
+            tracing::error!(hsm = %self.name, reason = %why, "the HSM's helper is given up");
             if let Some(child) = self.process().as_mut() {
                 let _ = child.kill();
             }
@@ -82,8 +90,8 @@ impl Helper {
         }
     }
 
-    /// Lets a helper that is no longer wanted close its sessions, for a while. It keeps
-    /// its connections until its very end, so the end of one is its own.
+    /// Lets a helper that is no longer wanted close its sessions, for a while. It keeps its
+    /// connections until they are closed, so the end of one says so.
     fn farewell(&self) {
         for stream in &self.streams {
             let _ = stream.shutdown(Shutdown::Write);
