@@ -130,3 +130,43 @@ where
         self.0.format_event(context, writer, event)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(fixed: bool) -> (reload::Layer<EnvFilter, Registry>, Logs) {
+        let (layer, filter) = reload::Layer::new(EnvFilter::new("info"));
+        (layer, Logs { filter, fixed })
+    }
+
+    #[test]
+    fn a_level_is_set_while_the_log_lives_and_nonsense_changes_nothing() {
+        let (layer, logs) = logs(false);
+        let now = || logs.filter.with_current(EnvFilter::to_string).unwrap();
+        assert_eq!(logs.set_level("warn,clavigerd::store=debug"), Ok(()));
+        assert_eq!(now(), "clavigerd::store=debug,warn");
+        assert_eq!(logs.set_level("loud"), Err(LevelError::NotALevel("loud".into())));
+        assert_eq!(now(), "clavigerd::store=debug,warn");
+        drop(layer);
+        assert_eq!(logs.set_level("info"), Err(LevelError::NoLog));
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_configuration() {
+        let (_layer, logs) = logs(true);
+        assert_eq!(logs.set_level("debug"), Err(LevelError::Environment));
+    }
+
+    #[test]
+    fn stderr_is_the_journal_only_if_it_is_the_very_stream_that_is_named() {
+        let stat = fstat(io::stderr().as_fd()).unwrap();
+        let stream = |device, inode| format!("{device}:{inode}");
+        assert!(stderr_is_journal(Some(&stream(stat.st_dev, stat.st_ino))));
+        assert!(!stderr_is_journal(Some(&stream(stat.st_dev, stat.st_ino.wrapping_add(1)))));
+        assert!(!stderr_is_journal(Some(&stream(stat.st_dev.wrapping_add(1), stat.st_ino))));
+        for stream in [None, Some(""), Some(":"), Some("8"), Some("a:b")] {
+            assert!(!stderr_is_journal(stream), "{stream:?}");
+        }
+    }
+}
