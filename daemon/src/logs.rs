@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::sys::stat::fstat;
 use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -76,6 +77,15 @@ impl Logs {
     }
 }
 
+/// Priorities in the journal: as those of [`Prefixed`], which syslog(3) numbers.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};
+
 type Output = Box<
     dyn Layer<tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>> + Send + Sync,
 >;
@@ -83,7 +93,7 @@ type Output = Box<
 fn output(format: LogFormat) -> Output {
     let text = || tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let journald = || match tracing_journald::layer() {
-        Ok(journald) => journald.boxed(),
+        Ok(journald) => journald.with_priority_mappings(PRIORITIES).boxed(),
         // Stderr may still be the journal, which reads priorities off the lines.
         Err(_) => text().event_format(Prefixed(Format::default().without_time())).boxed(),
     };
