@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::sys::stat::fstat;
 use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -76,6 +77,15 @@ impl Logs {
     }
 }
 
+/// Priorities in the journal: as those of [`Prefixed`], which syslog(3) numbers.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};
+
 type Output = Box<
     dyn Layer<tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>> + Send + Sync,
 >;
@@ -83,7 +93,7 @@ type Output = Box<
 fn output(format: LogFormat) -> Output {
     let text = || tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let journald = || match tracing_journald::layer() {
-        Ok(journald) => journald.boxed(),
+        Ok(journald) => journald.with_priority_mappings(PRIORITIES).boxed(),
         // Stderr may still be the journal, which reads priorities off the lines.
         Err(_) => text().event_format(Prefixed(Format::default().without_time())).boxed(),
     };
@@ -128,5 +138,45 @@ where
         };
         write!(writer, "<{priority}>")?;
         self.0.format_event(context, writer, event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(fixed: bool) -> (reload::Layer<EnvFilter, Registry>, Logs) {
+        let (layer, filter) = reload::Layer::new(EnvFilter::new("info"));
+        (layer, Logs { filter, fixed })
+    }
+
+    #[test]
+    fn a_level_is_set_while_the_log_lives_and_nonsense_changes_nothing() {
+        let (layer, logs) = logs(false);
+        let now = || logs.filter.with_current(EnvFilter::to_string).unwrap();
+        assert_eq!(logs.set_level("warn,clavigerd::store=debug"), Ok(()));
+        assert_eq!(now(), "clavigerd::store=debug,warn");
+        assert_eq!(logs.set_level("loud"), Err(LevelError::NotALevel("loud".into())));
+        assert_eq!(now(), "clavigerd::store=debug,warn");
+        drop(layer);
+        assert_eq!(logs.set_level("info"), Err(LevelError::NoLog));
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_configuration() {
+        let (_layer, logs) = logs(true);
+        assert_eq!(logs.set_level("debug"), Err(LevelError::Environment));
+    }
+
+    #[test]
+    fn stderr_is_the_journal_only_if_it_is_the_very_stream_that_is_named() {
+        let stat = fstat(io::stderr().as_fd()).unwrap();
+        let stream = |device, inode| format!("{device}:{inode}");
+        assert!(stderr_is_journal(Some(&stream(stat.st_dev, stat.st_ino))));
+        assert!(!stderr_is_journal(Some(&stream(stat.st_dev, stat.st_ino.wrapping_add(1)))));
+        assert!(!stderr_is_journal(Some(&stream(stat.st_dev.wrapping_add(1), stat.st_ino))));
+        for stream in [None, Some(""), Some(":"), Some("8"), Some("a:b")] {
+            assert!(!stderr_is_journal(stream), "{stream:?}");
+        }
     }
 }

@@ -198,7 +198,7 @@ impl Service {
         request: Request,
     ) -> (Result<Reply, Failure>, Closed) {
         let row = request.opcode().row();
-        let mut trail = match self.open_trail(caller, request_id, request.opcode()) {
+        let mut trail = match self.open_trail(caller, request_id, request.opcode(), began) {
             Ok(trail) => trail,
             Err(failure) => return (Err(failure), Closed::default()),
         };
@@ -368,14 +368,20 @@ impl Service {
         if body.len() > self.limits().max_body as usize { Err(Code::ReplyTooLarge.into()) } else { Ok(body) }
     }
 
-    fn open_trail(&self, caller: &Caller, request_id: u64, opcode: Opcode) -> Result<Trail, Failure> {
+    fn open_trail(
+        &self,
+        caller: &Caller,
+        request_id: u64,
+        opcode: Opcode,
+        began: Duration,
+    ) -> Result<Trail, Failure> {
         let row = opcode.row();
         if row.audit == AuditSync::None {
             return Ok(Trail::none(self.edge.clock.clone(), Arc::clone(&self.log)));
         }
         let event_id = self.edge.entropy.uuid()?;
         let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, Some(row));
-        Ok(Trail::new(event, self.edge.clock.clone(), Arc::clone(&self.log)))
+        Ok(Trail::new(event, began, self.edge.clock.clone(), Arc::clone(&self.log)))
     }
 
     /// The event that finds out whether the audit log can be written again.
@@ -391,7 +397,8 @@ impl Service {
         };
         let row = Opcode::from_number(opcode).map(Opcode::row);
         let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, row);
-        Trail::new(event, self.edge.clock.clone(), Arc::clone(&self.log)).close(code)
+        let began = self.edge.clock.elapsed();
+        Trail::new(event, began, self.edge.clock.clone(), Arc::clone(&self.log)).close(code)
     }
 
     fn deadline(&self, frame: &Frame) -> Duration {

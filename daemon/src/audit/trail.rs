@@ -71,16 +71,16 @@ impl Drop for Closed {
 }
 
 impl Trail {
-    /// Opens a call's event at its receipt.
+    /// Opens the event of a call that `began` then, on the clock.
     #[must_use]
-    pub fn new(event: Event, clock: Clock, log: Arc<AuditLog>) -> Self {
-        Self { open: Some(event), closed: Closed::default(), began: clock.elapsed(), clock, log }
+    pub fn new(event: Event, began: Duration, clock: Clock, log: Arc<AuditLog>) -> Self {
+        Self { open: Some(event), closed: Closed::default(), began, clock, log }
     }
 
     /// The trail of a call that leaves none (connection upkeep).
     #[must_use]
     pub fn none(clock: Clock, log: Arc<AuditLog>) -> Self {
-        Self { open: None, closed: Closed::default(), began: clock.elapsed(), clock, log }
+        Self { open: None, closed: Closed::default(), began: Duration::ZERO, clock, log }
     }
 
     /// Notes a key that the call is about.
@@ -192,7 +192,7 @@ mod tests {
 
     fn trail(log: &Arc<AuditLog>) -> Trail {
         let (clock, _) = Clock::manual(0);
-        Trail::new(Event::internal(Uuid::from_u128(1), 0, "encrypt"), clock, Arc::clone(log))
+        Trail::new(Event::internal(Uuid::from_u128(1), 0, "encrypt"), Duration::ZERO, clock, Arc::clone(log))
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Series {
 pub struct Requests {
     /// By operation (in the table's order, then the unknown) and outcome (by number).
     /// One is made when it first happens, for good.
-    series: Vec<[OnceLock<Box<Series>>; CODES]>,
+    series: Vec<[OnceLock<Series>; CODES]>,
 }
 
 impl Requests {
@@ -74,14 +74,14 @@ impl Requests {
         let names = Opcode::ALL.iter().map(|opcode| opcode.row().name).chain([UNKNOWN]);
         names.zip(&self.series).flat_map(|(name, outcomes)| {
             let made = |code: &Code| outcomes.get(usize::from(code.number())).and_then(OnceLock::get);
-            Code::ALL.iter().filter_map(move |code| Some((name, *code, &**made(code)?)))
+            Code::ALL.iter().filter_map(move |code| Some((name, *code, made(code)?)))
         })
     }
 
     fn series(&self, opcode: Option<Opcode>, code: Code) -> Option<&Series> {
         let operation = opcode.map_or(Opcode::ALL.len(), place);
         let slot = self.series.get(operation)?.get(usize::from(code.number()))?;
-        Some(slot.get_or_init(Box::default))
+        Some(slot.get_or_init(Series::default))
     }
 }
 

@@ -2,6 +2,7 @@
 //! request a connection, GET or HEAD of `/metrics`; whatever else comes is refused,
 //! and nothing can be kept waiting by it: few connections, a small head, little time.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,18 @@ enum Socket {
     /// Its file goes when this does.
     Unix(UnixListener, PathBuf),
     Tcp(TcpListener),
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(_, path) => path.display().fmt(f),
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(error) => error.fmt(f),
+            },
+        }
+    }
 }
 
 impl Drop for Socket {
@@ -77,6 +90,7 @@ impl MetricsListener {
     pub async fn serve(self, exposition: Arc<Exposition>, clock: Clock, stop: CancellationToken) {
         let (tasks, places) = (Tasks::default(), Arc::new(Semaphore::new(CONNECTIONS)));
         let mut trouble = Trouble::default();
+        tracing::info!(endpoint = "metrics", socket = %self.0, "listening");
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accepted = tokio::select! {

@@ -288,6 +288,22 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_call_hears_how_long_it_waited_and_the_lane_counts_it() {
+        let lane = Lane::new(Box::new(Counting(Arc::default())), Workers::threads().start("x", 4).unwrap());
+        let held = lane.lock();
+        let call = metrics::waited(lane.run(Command::Canary));
+        drop(held);
+        let (outcome, waited) = call.await;
+        assert_eq!(outcome, Ok(Answer::Done));
+        assert!(waited > Duration::ZERO);
+        let (outcome, waited) = metrics::waited(async { lane.try_run(&Command::Canary) }).await;
+        assert_eq!((outcome, waited), (Some(Ok(Answer::Done)), Duration::ZERO));
+        let counts = lane.counts();
+        assert_eq!((counts.queued.get(), counts.in_place.get(), counts.failures.get()), (1, 1, 0));
+        assert_eq!((counts.wait.snapshot().count(), counts.hold.snapshot().count()), (1, 1));
+    }
+
     #[test]
     fn callbacks_run_on_the_lanes_thread_with_the_lane_free() {
         let lane = Lane::new(Box::new(Counting(Arc::default())), Workers::threads().start("x", 4).unwrap());
