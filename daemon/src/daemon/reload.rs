@@ -130,14 +130,14 @@ mod tests {
     fn what_can_change_does_and_what_cannot_is_named() {
         let mut running = config("");
         let wanted = config(
-            "state_dir = \"/elsewhere\"\n[log]\nlevel = \"debug\"\n[limits]\nidle_timeout = \"7s\"\nmax_body = \"2MiB\"",
+            "allow_software_tokens = true\n[log]\nlevel = \"debug\"\n[limits]\nidle_timeout = \"7s\"\nmax_body = \"2MiB\"",
         );
         let report = apply(&mut running, &wanted, |level| {
             assert_eq!(level, "debug");
             Ok(())
         });
         assert_eq!(report.applied, ["limits.idle_timeout: 300s → 7s", "log.level: info → debug"]);
-        assert_eq!(report.waiting, ["limits.max_body", "state_dir"]);
+        assert_eq!(report.waiting, ["limits.max_body", "allow_software_tokens"]);
         assert_eq!(running.limits.idle_timeout, Duration::from_secs(7));
         assert_eq!(running.limits.max_body, config("").limits.max_body, "not half of it");
         // What waits is told again, what was done is not.

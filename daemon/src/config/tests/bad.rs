@@ -13,7 +13,7 @@ const BAD: &[(&str, &str)] = &[
     // Unknown keys, wrong kinds.
     (
         "state = 1\n$M",
-        "c.toml:1: state: found an unknown key, expected one of state_dir, allow_software_tokens, admin, endpoint, \
+        "c.toml:1: state: found an unknown key, expected one of state_dir, allow_software_tokens, lock_memory, admin, endpoint, \
          hsm, limits, metrics, log, audit, quotas",
     ),
     (
