@@ -76,7 +76,10 @@ fn every_form_of_a_secret_is_found() {
 }
 
 fn found(text: &[u8], secrets: &[Secret]) -> Option<&'static str> {
-    let has = |form: &Vec<u8>| text.windows(form.len()).any(|window| window == form);
+    // As text of one character a byte: the standard library searches that fast.
+    let wide = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect::<String>();
+    let text = wide(text);
+    let has = |form: &Vec<u8>| text.contains(&wide(form));
     secrets.iter().find(|secret| secret.forms.iter().any(has)).map(|secret| secret.name)
 }
 
