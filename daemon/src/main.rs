@@ -4,13 +4,14 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use clavigerd::backend::hsm;
 use clavigerd::backend::hsm::member::Member;
+use clavigerd::backup::restore;
 use clavigerd::config::Config;
 use clavigerd::daemon;
 use clavigerd::daemon::process::{self, ProcessError};
@@ -37,6 +38,14 @@ const EXAMPLES: &str = "Examples:
 
 The log goes to stderr; CLAVIGER_LOG=debug says more.";
 
+const RESTORE: &str =
+    "The state directory must have no records and no other domain. Interrupted, restoring the same
+backup again finishes it.
+
+Examples:
+  clavigerd restore monday.backup --config /etc/claviger/claviger.toml --private-key offline.key.pem
+  clavigerd restore monday.backup --dev --state-dir ./state";
+
 #[derive(Args)]
 struct Run {
     /// Configuration file (TOML).
@@ -58,6 +67,21 @@ enum Command {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Restore a domain from a backup, onto a host that has none. The daemon must not run.
+    #[command(after_help = RESTORE)]
+    Restore {
+        /// The backup that `claviger backup create` wrote.
+        file: PathBuf,
+        /// A recovery recipient's RSA private key (PEM, PKCS#8, not encrypted). Not
+        /// needed where the HSM still holds the domain's root.
+        #[arg(long, value_name = "KEY.pem")]
+        private_key: Option<PathBuf>,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Run,
     },
     /// Look at the HSM, and prepare it.
     #[command(subcommand)]
@@ -132,23 +156,56 @@ fn run(cli: Cli) -> Result<(), Failed> {
             say(&format!("{}: the configuration is good", config.display()))
         }
         Some(Command::Hsm(command)) => tools(command),
+        Some(Command::Restore { file, private_key, json, place }) => {
+            restore_backup(place, &file, private_key.as_deref(), json)
+        }
         None => serve(cli.run),
     }
 }
 
-fn read_config(path: &std::path::Path) -> Result<Config, Failed> {
+fn read_config(path: &Path) -> Result<Config, Failed> {
     Config::from_file(path).map_err(Failed::usage)
 }
 
-fn serve(run: Run) -> Result<(), Failed> {
-    let config = match (run.config, run.state_dir) {
-        (Some(path), _) => read_config(&path)?,
-        (None, Some(dir)) => Config::dev(&dir).map_err(Failed::usage)?,
+fn place(run: Run) -> Result<Config, Failed> {
+    match (run.config, run.state_dir) {
+        (Some(path), _) => read_config(&path),
+        (None, Some(dir)) => Config::dev(&dir).map_err(Failed::usage),
         (None, None) => {
-            let text = "say what to run on: --config FILE, or --dev --state-dir DIR (see --help)";
-            return Err(Failed::usage(text));
+            Err(Failed::usage("say what to run on: --config FILE, or --dev --state-dir DIR (see --help)"))
         }
-    };
+    }
+}
+
+fn restore_backup(run: Run, file: &Path, private_key: Option<&Path>, json: bool) -> Result<(), Failed> {
+    let config = place(run)?;
+    start_log();
+    let edge = Edge::system();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
+    let done =
+        runtime.block_on(restore::restore(&config, file, private_key, &edge)).map_err(Failed::other)?;
+    let totals = done.totals.unwrap_or_default();
+    if json {
+        return say(&serde_json::json!({
+            "domain_id": done.domain,
+            "root_generation": done.root_generation,
+            "records": done.totals.map(|totals| totals.puts),
+            "removals": done.totals.map(|totals| totals.deletes),
+        })
+        .to_string());
+    }
+    say(&format!(
+        "restored domain {} with root generation {}: {} records; start the daemon",
+        done.domain, done.root_generation, totals.puts
+    ))?;
+    match private_key {
+        Some(_) => say("remove the private key from this machine"),
+        None => Ok(()),
+    }
+}
+
+fn serve(run: Run) -> Result<(), Failed> {
+    let config = place(run)?;
     process::raise_descriptors(&config).map_err(|error| match error {
         ProcessError::Descriptors { .. } => Failed::usage(error),
         ProcessError::System { .. } => Failed::other(error),
@@ -223,6 +280,7 @@ fn tools(command: Hsm) -> Result<(), Failed> {
 
 /// A domain can't be made where the records of another one wait for it.
 fn refuse_records(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Result<(), Failed> {
+    restore::refuse_unfinished(&config.state_dir).map_err(Failed::other)?;
     // What else is wrong with the domain file, `hsm::init` says itself.
     if !matches!(hsm::domain::header(&config.state_dir), Ok(None)) {
         return Ok(());

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
 use crate::backend::hsm::pool::Pool;
+use crate::backup::Backups;
 use crate::config::Limits;
 use crate::edge::Edge;
 use crate::failure::Failure;
@@ -76,6 +77,8 @@ pub struct Service {
     pub pool: Pool,
     /// What is still to be done about committed events.
     pub outbox: Outbox,
+    /// The backup that is being read.
+    pub backups: Backups,
     admission: Admission,
     keyring: OnceLock<Arc<Keyring>>,
     stopping: AtomicBool,
@@ -92,6 +95,7 @@ impl Service {
             log,
             pool,
             outbox: Outbox::default(),
+            backups: Backups::default(),
             admission: Admission::new(places),
             keyring: OnceLock::new(),
             stopping: AtomicBool::new(false),

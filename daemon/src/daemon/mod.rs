@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
 use crate::backend::hsm::pool::Pool;
+use crate::backup::restore;
 use crate::config::{Config, Limits};
 use crate::edge::{Edge, Tasks};
 use crate::identity::EndpointKind;
@@ -65,6 +66,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let config = Arc::new(config);
     let state = StateLock::acquire(&config.state_dir)?;
+    restore::refuse_unfinished(&config.state_dir).map_err(|error| DaemonError::Domain(error.to_string()))?;
     let log = open_log(&config, &edge)?;
     let limits = &config.limits;
     let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge)?;

@@ -156,6 +156,12 @@ impl Keyring {
         hash
     }
 
+    /// The authenticated records of the store, for backups.
+    #[must_use]
+    pub fn records(&self) -> &Sealed {
+        &self.store
+    }
+
     fn lane(&self) -> &Arc<Lane> {
         &self.member.serve
     }

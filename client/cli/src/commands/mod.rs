@@ -1,12 +1,13 @@
 //! One function for each command: read what it needs, make one call, print.
 
+mod backup;
 mod crypto;
 mod daemon;
 mod keys;
 
 use claviger_client::{Client, Options};
 
-use crate::args::{Cli, Command, DataKeyCommand, Global, KeyCommand};
+use crate::args::{BackupCommand, Cli, Command, DataKeyCommand, Global, KeyCommand};
 use crate::failure::Failure;
 use crate::output::Screen;
 
@@ -27,6 +28,11 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
         Command::ReEncrypt(args) => crypto::re_encrypt(global, screen, args).await?,
         Command::DescribeBlob(args) => crypto::describe_blob(global, screen, args).await?,
         Command::DataKey(DataKeyCommand::Generate(args)) => crypto::data_key(global, screen, args).await?,
+        Command::Backup(BackupCommand::Create { file, force }) => {
+            backup::create(global, screen, &file, force).await?;
+        }
+        Command::Backup(BackupCommand::Verify { file }) => backup::verify(global, screen, &file).await?,
+        Command::Restore(args) => return Err(backup::restore(&args, screen)),
         Command::Random(args) => crypto::random(global, screen, args).await?,
     }
     Ok(0)
