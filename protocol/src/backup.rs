@@ -293,7 +293,7 @@ mod tests {
         for len in [15_u32, 65_553, u32::MAX] {
             let mut bad = file[..header].to_vec();
             bad.extend(len.to_le_bytes());
-            bad.extend([0; 70_000]);
+            bad.extend(vec![0; 70_000]);
             assert!(matches!(read(&bad), Err(BackupError::Length)), "{len}");
         }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use claviger_protocol::backup::BackupReader;
 use claviger_protocol::body::VerifyBackupRequest;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, Protection};
+use claviger_protocol::{Code, KeyState, Protection};
 use claviger_tests::cli::{claviger, claviger_json};
 use claviger_tests::keys::LEVELS;
 use claviger_tests::programs::{binary, run, text, tool};
@@ -110,6 +110,8 @@ fn a_backup_and_a_recovery_key_alone_bring_a_domain_back() {
         let verified = claviger_json(&site, &["backup", "verify", text(&file)], &[]).json();
         assert_eq!(verified, made);
         daemon.terminate();
+        let log = std::fs::read_to_string(site.state_dir().join("audit.jsonl")).unwrap();
+        assert!(["beginBackup", "endBackup", "verifyBackup"].iter().all(|name| log.contains(name)));
 
         fire(&site);
         let without = restore(&site, &file, None);
@@ -166,9 +168,12 @@ fn a_backup_under_load_has_all_that_was_answered_before_it_and_no_halves() {
                 }
             });
         }
-        let made = claviger_json(&site, &["backup", "create", text(&file)], &[]);
+        // Several, so that changes fall before, into and after the reading.
+        let made: Vec<_> = (0..8)
+            .map(|_| claviger_json(&site, &["backup", "create", "--force", text(&file)], &[]))
+            .collect();
         stop.store(true, Ordering::Relaxed);
-        made.json()
+        made.last().unwrap().json()
     });
     assert_eq!(claviger_json(&site, &["backup", "verify", text(&file)], &[]).json(), made);
     let after = wire.list_all().len();
@@ -185,7 +190,9 @@ fn a_backup_under_load_has_all_that_was_answered_before_it_and_no_halves() {
     assert!((before.len()..=after).contains(&listed.len()), "{} of {after}", listed.len());
     for key in listed {
         // A key is written with its version: one without the other would be half a batch.
-        wire.switch(key.key_id, true);
+        if key.state == KeyState::Disabled {
+            wire.switch(key.key_id, true);
+        }
         let blob = wire.encrypt(key.key_id, SECRET);
         assert_eq!(wire.decrypt(&blob), Ok(SECRET.to_vec()));
     }
@@ -235,7 +242,7 @@ fn every_altered_byte_every_cut_and_every_misplaced_chunk_is_found() {
     wire.create(Protection::Software);
     let back_up = |name: &str| {
         let file = site.dir().join(name);
-        claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
+        let _ = claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
         std::fs::read(file).unwrap()
     };
     let small = back_up("small.backup");
@@ -247,7 +254,9 @@ fn every_altered_byte_every_cut_and_every_misplaced_chunk_is_found() {
         assert!(!good(&mut wire, &small[..at]), "cut at {at}");
     }
     assert!(!good(&mut wire, &[&small[..], &[0]].concat()));
-    (0..90).for_each(|_| drop(wire.create(Protection::Software)));
+    for _ in 0..90 {
+        wire.create(Protection::Software);
+    }
     let (header, chunks) = parts(&back_up("large.backup"));
     let (other_header, others) = parts(&back_up("other.backup"));
     assert!(chunks.len() >= 4, "{}", chunks.len());
@@ -276,10 +285,10 @@ fn what_is_damaged_newer_or_of_another_domain_is_refused_and_touches_nothing() {
     let daemon = site.start();
     daemon.admin().create(Protection::Hsm);
     let file = site.dir().join("good.backup");
-    claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
+    let _ = claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
     let again = claviger(&site, &["backup", "create", text(&file)], &[]);
     assert!(again.code == 2 && again.stderr.contains("--force"), "{}", again.stderr);
-    claviger_json(&site, &["backup", "create", "--force", text(&file)], &[]).json();
+    let _ = claviger_json(&site, &["backup", "create", "--force", text(&file)], &[]).json();
     let whole = std::fs::read(&file).unwrap();
     let bad = site.dir().join("bad.backup");
     let changed = |at: usize| {
@@ -392,15 +401,15 @@ fn a_restore_that_fails_or_is_killed_anywhere_serves_nothing_and_can_be_done_aga
         wire.encrypt(key, SECRET)
     });
     let file = site.dir().join("f.backup");
-    claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
+    let _ = claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
     daemon.terminate();
     let command = restore_command(&site, &file, Some(&private));
     for (calls, fault, steps) in [
-        ("rename", "signal=KILL", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14][..]),
-        ("fsync,fdatasync", "signal=KILL", &[1, 4, 8, 12, 16, 20, 24][..]),
-        ("write,pwrite64", "error=ENOSPC", &[1, 3, 6, 9, 12, 15, 18, 24, 30][..]),
-        ("fsync,fdatasync", "error=ENOSPC", &[2, 5, 9, 13, 17][..]),
-        ("mkdir", "error=ENOSPC", &[1, 2, 3][..]),
+        ("rename", "signal=KILL", &[1, 3, 5, 6, 7, 8, 9, 10, 11, 12][..]),
+        ("fsync,fdatasync", "signal=KILL", &[1, 8, 16, 24][..]),
+        ("write,pwrite64", "error=ENOSPC", &[1, 6, 12, 18, 24][..]),
+        ("fsync,fdatasync", "error=ENOSPC", &[2, 9, 17][..]),
+        ("mkdir", "error=ENOSPC", &[1, 2][..]),
     ] {
         for when in steps {
             fire(&site);

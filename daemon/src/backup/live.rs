@@ -160,7 +160,9 @@ pub(crate) fn verify(keyring: &Keyring, body: &VerifyBackupRequest) -> Result<Ve
     let chunk = SealedChunk { index: body.index, last: body.last, bytes: body.chunk.0.clone() };
     let opened = chunks.open(chunk, keyring.records())?;
     let mut counted = Totals::default();
-    opened.entries.iter().for_each(|entry| counted.count(entry));
+    for entry in &opened.entries {
+        counted.count(entry);
+    }
     let totals = opened.totals.unwrap_or_default();
     Ok(VerifyBackupReply {
         puts: counted.puts,

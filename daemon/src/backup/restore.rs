@@ -168,7 +168,9 @@ fn verify(file: &Path, domain: &Domain, records: &Sealed) -> Result<Totals, Rest
     let mut counted = Totals::default();
     let mut contents = Contents::open(file, domain)?;
     while let Some(entries) = contents.next(records)? {
-        entries.iter().for_each(|entry| counted.count(entry));
+        for entry in &entries {
+            counted.count(entry);
+        }
     }
     Ok(counted)
 }
@@ -208,7 +210,9 @@ impl Contents {
         let index = chunk.index;
         let damaged = || RestoreError::Damaged { path: self.path.clone(), index };
         let opened = self.chunks.open(chunk, records).map_err(|_| damaged())?;
-        opened.entries.iter().for_each(|entry| self.counted.count(entry));
+        for entry in &opened.entries {
+            self.counted.count(entry);
+        }
         if opened.totals.is_some_and(|totals| totals != self.counted) {
             return Err(damaged());
         }
