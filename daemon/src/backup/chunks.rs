@@ -272,7 +272,7 @@ mod tests {
             vec![DELETE, 2, 0, b'a'],
             vec![PUT, 1, 0, b'a', 1],
             [&[DELETE, 1, 2][..], &[b'a'; 513]].concat(),
-            [&[PUT, 1, 0, b'a', 1, 0x40][..], &[0; 16_385]].concat(),
+            [&[PUT, 1, 0, b'a', 1, 0x40][..], &vec![0; 16_385]].concat(),
         ] {
             assert_eq!(read_entries(&bad), None, "{:?}", &bad[..bad.len().min(8)]);
         }
