@@ -401,6 +401,7 @@ fn a_restore_that_fails_or_is_killed_anywhere_serves_nothing_and_can_be_done_aga
     let _ = claviger_json(&site, &["backup", "create", text(&file)], &[]).json();
     daemon.terminate();
     let command = restore_command(&site, &file, Some(&private));
+    let mut failed = 0;
     for (calls, fault, steps) in [
         ("rename", "signal=KILL", &[1, 3, 5, 6, 7, 8, 9, 10, 11, 12][..]),
         ("fsync,fdatasync", "signal=KILL", &[1, 8, 16, 24][..]),
@@ -413,6 +414,11 @@ fn a_restore_that_fails_or_is_killed_anywhere_serves_nothing_and_can_be_done_aga
             let first = with_fault(&command, calls, fault, *when);
             let state = site.state_dir();
             if !first.status.success() {
+                failed += 1;
+                if state.join("restoring").exists() && failed < 4 {
+                    let refused = run(&mut site.daemon_command());
+                    assert!(said(&refused).contains("restore was interrupted"), "{}", said(&refused));
+                }
                 // Nothing serves half of it: no domain without its store, and `restoring` forbids.
                 assert!(
                     !state.join("domain").exists()
@@ -424,6 +430,7 @@ fn a_restore_that_fails_or_is_killed_anywhere_serves_nothing_and_can_be_done_aga
             assert!(!state.join("restoring").exists());
         }
     }
+    assert!(failed >= 8, "only {failed} faults were hit");
     let daemon = site.start();
     for blob in &blobs {
         assert_eq!(daemon.admin().decrypt(blob), Ok(SECRET.to_vec()));
