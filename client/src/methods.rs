@@ -1,16 +1,19 @@
 //! A typed method for each operation, async and blocking from one list.
 
 use claviger_protocol::body::{
-    CreateKeyReply, CreateKeyRequest, DecryptReply, DecryptRequest, DescribeBlobReply, DescribeBlobRequest,
-    DescribeKeyReply, DescribeKeyRequest, DisableKeyRequest, EnableKeyRequest, EncryptReply, EncryptRequest,
-    GenerateDataKeyReply, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, GetRandomReply,
-    GetRandomRequest, KeyStatesReply, ListKeysReply, ListKeysRequest, PingReply, PingRequest, ReEncryptReply,
-    ReEncryptRequest, StatusReply, StatusRequest,
+    BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest, DecryptReply, DecryptRequest,
+    DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest, DisableKeyRequest,
+    EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest, GenerateDataKeyReply,
+    GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, GetRandomReply, GetRandomRequest,
+    KeyStatesReply, ListKeysReply, ListKeysRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest,
+    ReadBackupReply, ReadBackupRequest, StatusReply, StatusRequest, VerifyBackupReply, VerifyBackupRequest,
 };
 use claviger_protocol::{
     DataKeySize, Description, EncryptionContext, KeyOrigin, KeyRef, KeySpec, ProjectName, Protection,
     SecretBytes,
 };
+
+use uuid::Uuid;
 
 use crate::{Client, Error, blocking, edge};
 
@@ -106,4 +109,16 @@ methods! {
 
     /// 1 to 4,096 random bytes from the HSM.
     random(length: u16) -> GetRandomReply { GetRandomRequest { length } }
+
+    /// Begins a backup; its header is the file's first bytes. Admin endpoint only.
+    begin_backup() -> BeginBackupReply { BeginBackupRequest {} }
+
+    /// The next chunk of a backup, from index 0.
+    read_backup(backup_id: Uuid, index: u32) -> ReadBackupReply { ReadBackupRequest { backup_id, index } }
+
+    /// Says what became of a backup's file.
+    end_backup(backup_id: Uuid, complete: bool) -> EndBackupReply { EndBackupRequest { backup_id, complete } }
+
+    /// Checks one chunk of a backup of this domain.
+    verify_backup(request: VerifyBackupRequest) -> VerifyBackupReply { request }
 }

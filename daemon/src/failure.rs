@@ -50,6 +50,9 @@ impl From<StoreError> for Failure {
             StoreError::Failed(_) => {
                 Self::new(Code::StoreUnavailable, "the store failed; see the daemon's log")
             }
+            StoreError::ExportLost => {
+                Self::new(Code::Busy, "too much changed while the backup was read; begin it again")
+            }
             StoreError::Damaged(_) => {
                 Self::new(Code::StoreUnavailable, "a record is damaged; see the daemon's log")
             }

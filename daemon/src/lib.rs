@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod audit;
 pub mod backend;
+pub mod backup;
 pub mod config;
 pub mod daemon;
 pub mod edge;

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clavigerd::backend::hsm::member::Member;
 use clavigerd::backend::{bench, hsm};
+use clavigerd::backup::restore;
 use clavigerd::config::Config;
 use clavigerd::config::LogConfig;
 use clavigerd::daemon::process::{self, ProcessError};
@@ -42,6 +43,14 @@ const EXAMPLES: &str = "Examples:
 
 The log goes to stderr; CLAVIGER_LOG=debug says more.";
 
+const RESTORE: &str =
+    "The state directory must have no records and no other domain. Interrupted, restoring the same
+backup again finishes it.
+
+Examples:
+  clavigerd restore monday.backup --config /etc/claviger/claviger.toml --private-key offline.key.pem
+  clavigerd restore monday.backup --dev --state-dir ./state";
+
 #[derive(Args)]
 struct Run {
     /// Configuration file (TOML).
@@ -63,6 +72,21 @@ enum Command {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Restore a domain from a backup, onto a host that has none. The daemon must not run.
+    #[command(after_help = RESTORE)]
+    Restore {
+        /// The backup that `claviger backup create` wrote.
+        file: PathBuf,
+        /// A recovery recipient's RSA private key (PEM, PKCS#8, not encrypted). Not
+        /// needed where the HSM still holds the domain's root.
+        #[arg(long, value_name = "KEY.pem")]
+        private_key: Option<PathBuf>,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Run,
     },
     /// Look at the HSM, and prepare it.
     #[command(subcommand)]
@@ -169,30 +193,63 @@ fn run(cli: Cli) -> Result<(), Failed> {
             say(&format!("{}: the configuration is good", config.display()))
         }
         Some(Command::Hsm(command)) => tools(command),
+        Some(Command::Restore { file, private_key, json, place }) => {
+            restore_backup(place, &file, private_key.as_deref(), json)
+        }
         None => serve(cli.run),
     }
 }
 
-fn read_config(path: &std::path::Path) -> Result<Config, Failed> {
+fn read_config(path: &Path) -> Result<Config, Failed> {
     Config::from_file(path).map_err(Failed::usage)
 }
 
-fn serve(run: Run) -> Result<(), Failed> {
-    let named = run.config.as_deref().map_or("--dev".to_owned(), |path| path.display().to_string());
-    let passed = Passed::from_environment().map_err(Failed::usage)?;
-    let file = run.config;
-    let config = match (&file, run.state_dir) {
-        (Some(path), _) => read_config(path)?,
-        (None, Some(dir)) => Config::dev(&dir).map_err(Failed::usage)?,
+fn place(run: &Run) -> Result<Config, Failed> {
+    match (&run.config, &run.state_dir) {
+        (Some(path), _) => read_config(path),
+        (None, Some(dir)) => Config::dev(dir).map_err(Failed::usage),
         (None, None) => {
-            let text = "say what to run on: --config FILE, or --dev --state-dir DIR (see --help)";
-            return Err(Failed::usage(text));
+            Err(Failed::usage("say what to run on: --config FILE, or --dev --state-dir DIR (see --help)"))
         }
-    };
+    }
+}
+
+fn restore_backup(run: Run, file: &Path, private_key: Option<&Path>, json: bool) -> Result<(), Failed> {
+    let config = place(&run)?;
+    logs::start(&LogConfig::default());
+    let edge = Edge::system();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
+    let done =
+        runtime.block_on(restore::restore(&config, file, private_key, &edge)).map_err(Failed::other)?;
+    let totals = done.totals.unwrap_or_default();
+    if json {
+        return say(&serde_json::json!({
+            "domain_id": done.domain,
+            "root_generation": done.root_generation,
+            "records": done.totals.map(|totals| totals.puts),
+            "removals": done.totals.map(|totals| totals.deletes),
+        })
+        .to_string());
+    }
+    say(&format!(
+        "restored domain {} with root generation {}: {} records; start the daemon",
+        done.domain, done.root_generation, totals.puts
+    ))?;
+    match private_key {
+        Some(_) => say("remove the private key from this machine"),
+        None => Ok(()),
+    }
+}
+
+fn serve(run: Run) -> Result<(), Failed> {
+    let passed = Passed::from_environment().map_err(Failed::usage)?;
+    let config = place(&run)?;
+    let file = run.config;
     trusted(&config, file.as_deref())?;
     let logs = logs::start(&config.log);
     fit(&config)?;
     let version = env!("CARGO_PKG_VERSION");
+    let named = file.as_deref().map_or("--dev".to_owned(), |path| path.display().to_string());
     tracing::info!(target: "clavigerd::start", version, config = named, state_dir = %config.state_dir.display(), "starting");
     let socket = config.admin.socket.clone();
     let stop_timeout = config.limits.stop_timeout;
@@ -221,7 +278,7 @@ fn serve(run: Run) -> Result<(), Failed> {
 }
 
 /// Refuses to run on what others can change.
-fn trusted(config: &Config, file: Option<&std::path::Path>) -> Result<(), Failed> {
+fn trusted(config: &Config, file: Option<&Path>) -> Result<(), Failed> {
     let problems = trust::problems(config, file, nix::unistd::geteuid().as_raw());
     if problems.is_empty() {
         return Ok(());
@@ -301,6 +358,7 @@ fn tools(command: Hsm) -> Result<(), Failed> {
 
 /// A domain can't be made where the records of another one wait for it.
 fn refuse_records(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Result<(), Failed> {
+    restore::refuse_unfinished(&config.state_dir).map_err(Failed::other)?;
     // What else is wrong with the domain file, `hsm::init` says itself.
     if !matches!(hsm::domain::header(&config.state_dir), Ok(None)) {
         return Ok(());

@@ -25,6 +25,7 @@ use tracing::Instrument;
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
 use crate::backend::hsm::pool::Pool;
+use crate::backup::Backups;
 use crate::config::Limits;
 use crate::edge::Edge;
 use crate::failure::Failure;
@@ -88,6 +89,8 @@ pub struct Service {
     /// Requests answered, for metrics.
     pub requests: Requests,
     serious: Serious,
+    /// The backup that is being read.
+    pub backups: Backups,
     admission: Admission,
     keyring: OnceLock<Arc<Keyring>>,
     stopping: AtomicBool,
@@ -106,6 +109,7 @@ impl Service {
             outbox: Outbox::default(),
             requests: Requests::new(),
             serious: Serious::default(),
+            backups: Backups::default(),
             admission: Admission::new(places),
             keyring: OnceLock::new(),
             stopping: AtomicBool::new(false),

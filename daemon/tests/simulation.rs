@@ -19,7 +19,7 @@ use claviger_protocol::{
     BlobRef, Code, EncryptionContext, KeyOrigin, KeySpec, KeyState, Protection, SecretBytes, Suite,
 };
 use clavigerd::backend::hsm::command::Template;
-use clavigerd::backend::hsm::domain::{Domain, DomainKeys};
+use clavigerd::backend::hsm::domain::{Domain, DomainFiles, DomainKeys};
 use clavigerd::keyring::record::{VersionRecord, path};
 use sim::Sim;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ use uuid::Uuid;
 fn sim_domain() -> Domain {
     let id = Uuid::from_u128(0xd0);
     let keys = DomainKeys::derive(id, &[0xd0; 32]).unwrap();
-    Domain { id, root_generation: 1, recovery_recipients: 0, keys }
+    Domain { id, root_generation: 1, recovery_recipients: 0, keys, files: DomainFiles::default() }
 }
 
 fn create(token: [u8; 16], protection: Protection) -> CreateKeyRequest {

@@ -6,6 +6,7 @@
 //! ciphertext blob and the canonical encryption context. Must not live here:
 //! sockets, clocks, cryptography, anything that only one end needs.
 
+pub mod backup;
 pub mod batch;
 pub mod blob;
 pub mod body;

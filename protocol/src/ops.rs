@@ -4,12 +4,13 @@
 
 use crate::blob::BlobRef;
 use crate::body::{
-    BatchReply, BatchRequest, CreateKeyReply, CreateKeyRequest, DecryptReply, DecryptRequest,
-    DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest, DisableKeyRequest,
-    EnableKeyRequest, EncryptReply, EncryptRequest, GenerateDataKeyReply, GenerateDataKeyRequest,
-    GenerateDataKeyWithoutPlaintextRequest, GetRandomReply, GetRandomRequest, HelloReply, HelloRequest,
-    KeyStatesReply, ListKeysReply, ListKeysRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest,
-    StatusReply, StatusRequest,
+    BatchReply, BatchRequest, BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest,
+    DecryptReply, DecryptRequest, DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply,
+    DescribeKeyRequest, DisableKeyRequest, EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply,
+    EndBackupRequest, GenerateDataKeyReply, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
+    GetRandomReply, GetRandomRequest, HelloReply, HelloRequest, KeyStatesReply, ListKeysReply,
+    ListKeysRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest, ReadBackupReply,
+    ReadBackupRequest, StatusReply, StatusRequest, VerifyBackupReply, VerifyBackupRequest,
 };
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::names::{KeyRef, ProjectName};
@@ -304,6 +305,15 @@ operations! {
         Any Data Read Symmetric Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
     0x0207 GetRandom(GetRandomRequest) -> GetRandomReply, "getRandom",
         Any Data Read Random Fast repeat batch Written, |_| vec![Resource::Domain];
+
+    0x0301 BeginBackup(BeginBackupRequest) -> BeginBackupReply, "beginBackup",
+        Admin Management Read Read Store once alone Written, |_| vec![Resource::Domain];
+    0x0302 ReadBackup(ReadBackupRequest) -> ReadBackupReply, "readBackup",
+        Admin Management Read Read Store once alone Written, |_| vec![Resource::Domain];
+    0x0303 EndBackup(EndBackupRequest) -> EndBackupReply, "endBackup",
+        Admin Management Read Read Memory repeat alone Written, |_| vec![Resource::Domain];
+    0x0304 VerifyBackup(VerifyBackupRequest) -> VerifyBackupReply, "verifyBackup",
+        Admin Management Read Read Memory repeat alone Written, |_| vec![Resource::Domain];
 }
 
 fn blob_key(blob: &[u8]) -> Resource<'static> {

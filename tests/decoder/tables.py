@@ -90,6 +90,14 @@ STRUCTS = {name: [tuple(field.split(":")) for field in fields.split()] for name,
     "GenerateDataKeyWithoutPlaintextRequest": "key:key size:size context:context",
     "GetRandomRequest": "length:u16",
     "GetRandomReply": "random:bytes",
+    "BeginBackupRequest": "",
+    "BeginBackupReply": "backup_id:uuid header:bytes keys:u64 recovery_recipients:u16",
+    "ReadBackupRequest": "backup_id:uuid index:u32",
+    "ReadBackupReply": "chunk:bytes last:bool puts:u64 deletes:u64",
+    "EndBackupRequest": "backup_id:uuid complete:bool",
+    "EndBackupReply": "",
+    "VerifyBackupRequest": "header:bytes index:u32 last:bool chunk:bytes",
+    "VerifyBackupReply": "puts:u64 deletes:u64 total_puts:u64 total_deletes:u64",
 }.items()}
 
 # Section 7.4: number, name, reply, whether only the admin endpoint has it, whether a batch may carry it.
@@ -110,6 +118,10 @@ OPERATIONS = {number: (name, reply, admin, batchable) for number, name, reply, a
     (0x0205, "GenerateDataKey", "GenerateDataKeyReply", False, True),
     (0x0206, "GenerateDataKeyWithoutPlaintext", "EncryptReply", False, True),
     (0x0207, "GetRandom", "GetRandomReply", False, True),
+    (0x0301, "BeginBackup", "BeginBackupReply", True, False),
+    (0x0302, "ReadBackup", "ReadBackupReply", True, False),
+    (0x0303, "EndBackup", "EndBackupReply", True, False),
+    (0x0304, "VerifyBackup", "VerifyBackupReply", True, False),
 ]}
 
 # Section 7.5: bounds that belong to one field of a request.
@@ -125,6 +137,8 @@ BOUNDS = {
     ("ListKeysRequest", "page"): lambda v: len(unhex(v)) <= 64,
     ("EnableKeyRequest", "keys"): lambda v: 1 <= len(v) <= 100,
     ("DisableKeyRequest", "keys"): lambda v: 1 <= len(v) <= 100,
+    ("VerifyBackupRequest", "header"): lambda v: len(unhex(v)) <= 524288,
+    ("VerifyBackupRequest", "chunk"): lambda v: len(unhex(v)) <= 65552,
     ("GetRandomRequest", "length"): lambda v: 1 <= v <= 4096,
 }
 # Lists that are refused by their count alone.

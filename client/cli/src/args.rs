@@ -89,6 +89,12 @@ pub(crate) enum Command {
     /// Make data keys, for encrypting more than a few kilobytes yourself
     #[command(subcommand)]
     DataKey(DataKeyCommand),
+    /// Back the whole store up, and check backups (admin socket)
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Restore a backup onto a host that has no domain: runs `clavigerd restore`
+    #[command(after_help = RESTORE)]
+    Restore(Restore),
     /// Get random bytes from the HSM
     #[command(after_help = "Example:\n  claviger random 32 | xxd -p -c 64")]
     Random(Random),
@@ -283,6 +289,58 @@ pub(crate) struct ReEncrypt {
     pub(crate) input: Input,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+const BACKUP: &str = "\
+The file is encrypted; only this domain can read it. It is whole or not there. Keep it together
+with a recovery recipient's private key, elsewhere.
+
+Examples:
+  claviger backup create /backup/monday.backup
+  claviger backup create --force /backup/last.backup && claviger backup verify /backup/last.backup";
+const RESTORE: &str = "\
+No daemon may run on the state directory, and nothing is overwritten: a store with records, or
+another domain, is refused.
+
+Examples:
+  claviger restore monday.backup --config /etc/claviger/claviger.toml --private-key offline.key.pem
+  claviger restore monday.backup --dev --state-dir ./state";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Write a backup of the whole store to FILE (mode 0600)
+    #[command(after_help = BACKUP)]
+    Create {
+        /// The file to write
+        file: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Read a whole backup back and check every byte and record of it
+    #[command(after_help = "Example:\n  claviger backup verify /backup/monday.backup")]
+    Verify {
+        /// The backup
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// The daemon's configuration file
+    #[arg(long, value_name = "FILE", required_unless_present = "dev", conflicts_with = "dev")]
+    pub(crate) config: Option<PathBuf>,
+    /// Restore for `clavigerd --dev`
+    #[arg(long, requires = "state_dir")]
+    pub(crate) dev: bool,
+    /// State directory of `--dev`
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// A recovery recipient's private key (PEM); not needed where the HSM still holds the root
+    #[arg(long, value_name = "KEY.pem")]
+    pub(crate) private_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

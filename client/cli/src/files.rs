@@ -160,7 +160,7 @@ pub(crate) struct PendingFile {
 }
 
 impl PendingFile {
-    fn create(target: PathBuf) -> io::Result<Self> {
+    pub(crate) fn create(target: PathBuf) -> io::Result<Self> {
         let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         // 32 of the name's bytes are enough to recognise it, and keep within NAME_MAX.
         let short: String = name.chars().take(8).collect();
@@ -170,12 +170,15 @@ impl PendingFile {
         Ok(Self { file, temporary, target })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.file.write_all(bytes).map_err(|error| broken(&self.target, &error))
     }
 
-    fn put_in_place(self) -> Result<(), Failure> {
+    pub(crate) fn put_in_place(self) -> Result<(), Failure> {
         let placed = self.file.sync_all().and_then(|()| fs::rename(&self.temporary, &self.target));
+        // The directory too, or the name could be lost with the power.
+        let dir = self.target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let placed = placed.and_then(|()| File::open(dir)?.sync_all());
         placed.map_err(|error| broken(&self.target, &error))
     }
 }

@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod files;
 mod output;
+mod progress;
 mod view;
 
 use std::process::ExitCode;

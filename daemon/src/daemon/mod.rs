@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
 use crate::backend::hsm::pool::Pool;
+use crate::backup::restore;
 use crate::config::{Config, Limits};
 use crate::edge::{Edge, Tasks};
 use crate::identity::EndpointKind;
@@ -98,6 +99,7 @@ pub async fn run(
     let Host { passed, supervisor, reload } = host;
     let supervisor = Arc::new(supervisor);
     let state = StateLock::acquire(&config.state_dir)?;
+    restore::refuse_unfinished(&config.state_dir).map_err(|error| DaemonError::Domain(error.to_string()))?;
     let log = open_log(&config, &edge)?;
     let limits = &config.limits;
     let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge)?;

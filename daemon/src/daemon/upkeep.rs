@@ -84,6 +84,7 @@ async fn sweep_once(service: &Service, purge: bool) -> Result<(), crate::failure
     let Ok(keyring) = service.keyring() else {
         return Ok(());
     };
+    service.backups.sweep(keyring, service.edge.clock.elapsed());
     let owed = service.outbox.owed();
     if !owed.is_empty() {
         while keyring.drain_outbox(&service.log, |event| owed.contains(&event.event_id)).await? {}

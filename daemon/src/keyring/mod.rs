@@ -190,6 +190,12 @@ impl Keyring {
         &self.done
     }
 
+    /// The authenticated records of the store, for backups.
+    #[must_use]
+    pub fn records(&self) -> &Sealed {
+        &self.store
+    }
+
     fn lane(&self) -> &Arc<Lane> {
         &self.member.serve
     }

@@ -2,6 +2,7 @@
 //! admitted call and its body, and gives a reply or a refusal; it can't reach a
 //! key without a grant.
 
+mod backup;
 mod control;
 mod data;
 mod keys;
@@ -44,6 +45,10 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
             data::generate_data_key_without_plaintext(service, call, body, trail).await?,
         )),
         Request::GetRandom(body) => Ok(Reply::GetRandom(data::get_random(service, body).await?)),
+        Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
+        Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
+        Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body)?)),
+        Request::VerifyBackup(body) => Ok(Reply::VerifyBackup(backup::verify(service, body)?)),
     }
 }
 

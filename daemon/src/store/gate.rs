@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::StoreError;
+use super::export::Exports;
 
 /// The gate, around the database handle `D` (`None` once closed).
 pub(super) struct Gate<D> {
@@ -19,6 +20,7 @@ struct State<D> {
     doubtful: BTreeSet<Vec<u8>>,
     failed: Option<String>,
     reader_waits: bool,
+    exports: Exports,
 }
 
 /// What a reader wants to look at.
@@ -30,8 +32,13 @@ pub(super) enum Scope<'a> {
 
 impl<D: Clone> Gate<D> {
     pub(super) fn new(database: D) -> Self {
-        let state =
-            State { database: Some(database), doubtful: BTreeSet::new(), failed: None, reader_waits: false };
+        let state = State {
+            database: Some(database),
+            doubtful: BTreeSet::new(),
+            failed: None,
+            reader_waits: false,
+            exports: Exports::default(),
+        };
         Self { state: Mutex::new(state), turn: Condvar::new() }
     }
 
@@ -46,6 +53,26 @@ impl<D: Clone> Gate<D> {
         scope: Scope<'_>,
         read: impl FnOnce(&D) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.settled(scope)?.database.as_ref().ok_or_else(closed).and_then(read)
+    }
+
+    /// As [`Gate::read`] of everything, for a copy of it.
+    pub(super) fn export<T>(
+        &self,
+        read: impl FnOnce(&D, &mut Exports) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.settled(Scope::Prefix(b""))?;
+        let state = &mut *state;
+        read(state.database.as_ref().ok_or_else(closed)?, &mut state.exports)
+    }
+
+    /// Ends a copy; waits for nothing but the lock.
+    pub(super) fn end_export(&self, number: u64) {
+        self.lock().exports.end(number);
+    }
+
+    /// Waits until nothing within the scope is in doubt.
+    fn settled(&self, scope: Scope<'_>) -> Result<MutexGuard<'_, State<D>>, StoreError> {
         let mut state = self.lock();
         while state.doubts(scope) {
             if let Some(reason) = &state.failed {
@@ -56,7 +83,7 @@ impl<D: Clone> Gate<D> {
         }
         state.reader_waits = false;
         self.turn.notify_all();
-        state.database.as_ref().ok_or_else(closed).and_then(read)
+        Ok(state)
     }
 
     /// Writes: `write` gets the database, and `touch` to name each key before it
@@ -76,6 +103,7 @@ impl<D: Clone> Gate<D> {
         let state = &mut *state;
         let database = state.database.as_ref().ok_or_else(closed)?;
         write(database, &mut |key| {
+            state.exports.note(&key);
             state.doubtful.insert(key);
         })
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::export::{Exported, Exports, Records};
 use super::inbox::Inbox;
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
 use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
@@ -31,6 +32,7 @@ struct Shared {
 struct State {
     records: BTreeMap<Vec<u8>, Versioned>,
     revision: u64,
+    exports: Exports,
 }
 
 impl MemoryStore {
@@ -90,6 +92,9 @@ impl State {
         rules::judge(&batch, |key| Ok(self.records.get(key).map(|record| record.revision)))?;
         self.revision += 1;
         let revision = self.revision;
+        for key in rules::changed_keys(&batch) {
+            self.exports.note(&key);
+        }
         for op in batch {
             match op.change {
                 Change::Put(value) => {
@@ -105,25 +110,39 @@ impl State {
     }
 
     fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Listed {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let from = self.records.range::<[u8], _>((start, Bound::Unbounded));
-        let within = from.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
-        within.map(|(key, record)| (key.clone(), record.clone())).collect()
+        list(&self.records, prefix, after, limit)
+    }
+}
+
+fn list(records: &BTreeMap<Vec<u8>, Versioned>, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Listed {
+    let start = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let from = records.range::<[u8], _>((start, Bound::Unbounded));
+    let within = from.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
+    within.map(|(key, record)| (key.clone(), record.clone())).collect()
+}
+
+impl Records for BTreeMap<Vec<u8>, Versioned> {
+    fn after(&self, key: Option<&[u8]>, limit: usize) -> Result<Listed, StoreError> {
+        Ok(list(self, b"", key, limit))
+    }
+
+    fn at(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.get(key).map(|record| record.value.clone()))
     }
 }
 
 impl MemoryStore {
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&State) -> T + Send + 'static,
+        read: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Future<'_, Result<T, StoreError>> {
         let (answer, answered) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let queued = self.reads.submit(move || {
-            let _ = answer.send(Ok(read(&shared.lock())));
+            let _ = answer.send(Ok(read(&mut shared.lock())));
         });
         Box::pin(async move {
             queued.map_err(|_| StoreError::Busy)?;
@@ -157,6 +176,19 @@ impl Store for MemoryStore {
             queued?;
             rules::answer(answered).await
         })
+    }
+
+    fn begin_export(&self) -> Future<'_, Result<u64, StoreError>> {
+        self.read(|state| state.exports.begin())
+    }
+
+    fn export(&self, number: u64, bytes: usize) -> Future<'_, Result<Exported, StoreError>> {
+        let step = self.read(move |state| state.exports.step(number, bytes, &state.records));
+        Box::pin(async move { step.await? })
+    }
+
+    fn end_export(&self, number: u64) {
+        self.shared.lock().exports.end(number);
     }
 
     fn watch(&self, hook: Hook) {

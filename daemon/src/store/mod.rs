@@ -8,6 +8,7 @@
 
 use std::pin::Pin;
 
+mod export;
 mod gate;
 mod head;
 mod inbox;
@@ -18,6 +19,7 @@ mod sealed;
 mod sled_open;
 mod sled_store;
 
+pub use export::Exported;
 pub use memory::MemoryStore;
 pub use open::{OpenError, StateLock};
 pub use sealed::{Record, Sealed};
@@ -101,6 +103,9 @@ pub enum StoreError {
     /// The database failed; says how. No later commit succeeds.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The copy was ended: another took its place, or too much changed while it was read.
+    #[error("the copy of the store was ended: another began, or too much changed meanwhile")]
+    ExportLost,
     /// A record doesn't authenticate, or can't be read.
     #[error("the record at {0} is damaged or foreign")]
     Damaged(String),
@@ -123,6 +128,19 @@ pub trait Store: Send + Sync {
     /// Writes a batch whole or not at all; the answer is its revision. The batch is
     /// on its way when this returns: dropping the future forgets the answer, not the commit.
     fn commit(&self, batch: Vec<Op>) -> Future<'_, Result<u64, StoreError>>;
+
+    /// Begins a copy of the whole store, in the place of any that is being made; its number.
+    fn begin_export(&self) -> Future<'_, Result<u64, StoreError>>;
+
+    /// The next part of a copy, of about `bytes` bytes (one record more at most). All
+    /// parts together are the store at the moment of the last.
+    ///
+    /// # Errors
+    /// [`StoreError::ExportLost`] where the copy was ended.
+    fn export(&self, number: u64, bytes: usize) -> Future<'_, Result<Exported, StoreError>>;
+
+    /// Ends a copy that nobody wants any more.
+    fn end_export(&self, number: u64);
 
     /// Calls `hook` with the keys of every commit, after it is on the disk and
     /// before its caller hears of it: caches invalidate here.

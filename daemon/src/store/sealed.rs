@@ -92,6 +92,16 @@ impl Sealed {
         if value.len() > MAX_VALUE_LEN { Err(StoreError::TooLarge) } else { Ok(value) }
     }
 
+    /// Checks that a stored value belongs at `key`: its MAC, whatever its schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub fn check(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let damaged = || StoreError::Damaged(format!("{}: it doesn't authenticate", key.escape_ascii()));
+        let (content, mac) = value.split_last_chunk::<MAC_LEN>().ok_or_else(damaged)?;
+        constant_time::verify_slices_are_equal(self.mac(key, content)?.as_ref(), mac).map_err(|_| damaged())
+    }
+
     /// The MAC over a key and what is stored there before the MAC: schema and body.
     fn mac(&self, key: &[u8], content: &[u8]) -> Result<hmac::Tag, StoreError> {
         let mut mac = hmac::Context::with_key(&self.key);

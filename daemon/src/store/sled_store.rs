@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{oneshot, watch};
 
+use super::export::{Exported, Records};
 use super::gate::{Gate, Scope};
 use super::head::Head;
 use super::inbox::Inbox;
@@ -204,6 +205,18 @@ impl Store for SledStore {
         })
     }
 
+    fn begin_export(&self) -> Future<'_, Result<u64, StoreError>> {
+        self.read(move |shared| shared.gate.export(|_, exports| Ok(exports.begin())))
+    }
+
+    fn export(&self, number: u64, bytes: usize) -> Future<'_, Result<Exported, StoreError>> {
+        self.read(move |shared| shared.gate.export(|disk, exports| exports.step(number, bytes, &disk.db)))
+    }
+
+    fn end_export(&self, number: u64) {
+        self.shared.gate.end_export(number);
+    }
+
     fn watch(&self, hook: Hook) {
         self.shared.watchers.add(hook);
     }
@@ -378,6 +391,16 @@ impl<'a> Group<'a> {
         self.bytes = 0;
         self.changed.clear();
         Ok(self.revision)
+    }
+}
+
+impl Records for sled::Db {
+    fn after(&self, key: Option<&[u8]>, limit: usize) -> Result<Listed, StoreError> {
+        list(self, b"", key, limit)
+    }
+
+    fn at(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(get(self, key)?.map(|record| record.value))
     }
 }
 

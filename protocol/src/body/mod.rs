@@ -6,11 +6,13 @@
 //! belong to one field, not to its type, are checked by `rules` while decoding:
 //! past the decoder nothing is checked twice.
 
+mod backup;
 mod control;
 mod data;
 mod keys;
 mod rules;
 
+pub use backup::*;
 pub use control::*;
 pub use data::*;
 pub use keys::*;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer, de};
 
 use super::BatchItem;
+use crate::backup::{MAX_CHUNK_LEN, MAX_HEADER_LEN, TAG_LEN};
 use crate::limits::{
     MAX_ACCESS_KEY_LEN, MAX_AGENT_LEN, MAX_BATCH_ITEMS, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS,
     MAX_PAGE_TOKEN_LEN, MAX_PING_LEN, MAX_PROOF_LEN, MAX_RANDOM_LEN, MAX_ROTATION_DAYS, MAX_SM2_USER_ID_LEN,
@@ -33,6 +34,10 @@ rules! {
     proof: Bytes, |bytes| bytes.0.len() <= MAX_PROOF_LEN, "a proof has at most {MAX_PROOF_LEN} bytes";
     ping_payload: Bytes, |bytes| bytes.0.len() <= MAX_PING_LEN,
         "a ping carries at most {MAX_PING_LEN} bytes";
+    backup_header: Bytes, |bytes| bytes.0.len() <= MAX_HEADER_LEN,
+        "a backup's header has at most {MAX_HEADER_LEN} bytes";
+    backup_chunk: Bytes, |bytes| bytes.0.len() <= MAX_CHUNK_LEN + TAG_LEN,
+        "a backup's chunk has at most {MAX_CHUNK_LEN} bytes and its tag";
     page_token: Bytes, |bytes| bytes.0.len() <= MAX_PAGE_TOKEN_LEN,
         "a page token has at most {MAX_PAGE_TOKEN_LEN} bytes";
     page_limit: u16, |items| items <= MAX_PAGE_ITEMS, "a page has at most {MAX_PAGE_ITEMS} items";

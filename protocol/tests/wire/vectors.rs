@@ -33,12 +33,12 @@ fn type_name<T>(_: &T) -> &'static str {
 
 fn request_meaning(request: &Request) -> (&'static str, Value) {
     meaning!(Request, request, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
-        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom)
+        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom BeginBackup ReadBackup EndBackup VerifyBackup)
 }
 
 fn reply_meaning(reply: &Reply) -> (&'static str, Value) {
     meaning!(Reply, reply, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
-        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom)
+        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom BeginBackup ReadBackup EndBackup VerifyBackup)
 }
 
 /// An enumeration's number by its name and its value's spelling.

@@ -228,6 +228,24 @@ def data():
     return out.family()
 
 
+def backups():
+    out = Frames("Backups: begin, read, end, verify.")
+    name = {"backup_id": KEY}
+    head, chunk = hexed(b"CLAVBKUP\x01\x00" + fixed("backup header", 66)), hexed(fixed("backup chunk", 48))
+    out.request("begin a backup", "BeginBackup", {})
+    out.reply("a backup has begun", "BeginBackup", name | {"header": head, "keys": 3, "recovery_recipients": 1})
+    out.request("the first chunk", "ReadBackup", name | {"index": 0})
+    out.reply("a chunk", "ReadBackup", {"chunk": chunk, "last": False, "puts": 9, "deletes": 0})
+    out.request("the last chunk", "ReadBackup", name | {"index": 4294967295})
+    out.reply("the end", "ReadBackup", {"chunk": chunk, "last": True, "puts": 18446744073709551615, "deletes": 1})
+    out.request("the file is whole", "EndBackup", name | {"complete": True})
+    out.reply("ended", "EndBackup", {})
+    out.request("the file was given up", "EndBackup", name | {"complete": False})
+    out.request("is this the last chunk?", "VerifyBackup", {"header": head, "index": 1, "last": True, "chunk": chunk})
+    out.reply("it is", "VerifyBackup", {"puts": 0, "deletes": 0, "total_puts": 9, "total_deletes": 1})
+    return out.family()
+
+
 def errors():
     out = Frames("Refusals: one for each code.")
     messages = {

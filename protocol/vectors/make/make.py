@@ -26,6 +26,7 @@ def families():
         "control.json": frames.control(),
         "keys.json": frames.keys(),
         "data.json": frames.data(),
+        "backups.json": frames.backups(),
         "errors.json": frames.errors(),
         "bodies_refused.json": refusals.bodies(),
         "connections.json": refusals.connections(),

@@ -1,12 +1,13 @@
 //! One function for each command: read what it needs, make one call, print.
 
+mod backup;
 mod crypto;
 mod daemon;
 mod keys;
 
 use claviger_client::{Client, Options};
 
-use crate::args::{Cli, Command, DataKeyCommand, Global, KeyCommand};
+use crate::args::{BackupCommand, Cli, Command, DataKeyCommand, Global, KeyCommand};
 use crate::bench;
 use crate::failure::Failure;
 use crate::output::Screen;
@@ -32,6 +33,11 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
             let (client, options) = (connect(global).await?, options(global));
             return bench::run(client, &options, global, screen, *args).await;
         }
+        Command::Backup(BackupCommand::Create { file, force }) => {
+            backup::create(global, screen, &file, force).await?;
+        }
+        Command::Backup(BackupCommand::Verify { file }) => backup::verify(global, screen, &file).await?,
+        Command::Restore(args) => return Err(backup::restore(&args, screen)),
         Command::Random(args) => crypto::random(global, screen, args).await?,
     }
     Ok(0)

@@ -34,13 +34,14 @@
 //! | `claviger/v1/backup` | backups |
 //! | `claviger/v1/audit` | hashes of encryption contexts in the audit log |
 //!
-//! Import, credentials and backup are reserved.
+//! Import and credentials are reserved.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::{digest, hkdf};
 use claviger_protocol::SecretBytes;
+use claviger_protocol::backup::RecoveryCopy;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -48,7 +49,10 @@ use super::RootId;
 use super::command::{Answer, Command, HsmError};
 use super::files;
 use super::member::Member;
+use super::recovery::{MAX_FILE, RecoveryFile};
 
+/// Largest file of a domain that is read, in bytes: of its recovery files.
+pub(crate) const MAX_COPY_LEN: u64 = MAX_FILE;
 const FILE: &str = "domain";
 const MAGIC: &[u8; 8] = b"CLAVDOMN";
 const VERSION: u16 = 1;
@@ -110,6 +114,18 @@ pub struct Domain {
     pub recovery_recipients: u16,
     /// The keys under it.
     pub keys: DomainKeys,
+    /// What a backup carries of it.
+    pub files: DomainFiles,
+}
+
+/// Copies of the files that bring a domain back: worth nothing without the HSM or a
+/// recovery recipient's private key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DomainFiles {
+    /// The domain file.
+    pub domain: Vec<u8>,
+    /// The recovery file of the root in use, if it lies in the state directory.
+    pub recovery: Vec<RecoveryCopy>,
 }
 
 /// The keys that are derived from the domain key. Wiped when dropped.
@@ -117,6 +133,7 @@ pub struct DomainKeys {
     record_mac: Zeroizing<[u8; KEY_LEN]>,
     software_seal: Zeroizing<[u8; KEY_LEN]>,
     audit: Zeroizing<[u8; KEY_LEN]>,
+    backup: Zeroizing<[u8; KEY_LEN]>,
 }
 
 impl DomainKeys {
@@ -130,6 +147,7 @@ impl DomainKeys {
             record_mac: expand(&root, b"claviger/v1/record-mac")?,
             software_seal: expand(&root, b"claviger/v1/software-seal")?,
             audit: expand(&root, b"claviger/v1/audit")?,
+            backup: expand(&root, b"claviger/v1/backup")?,
         })
     }
 
@@ -143,6 +161,12 @@ impl DomainKeys {
     #[must_use]
     pub fn software_seal(&self) -> &[u8; KEY_LEN] {
         &self.software_seal
+    }
+
+    /// Key that backups' own keys are derived from.
+    #[must_use]
+    pub fn backup(&self) -> &[u8; KEY_LEN] {
+        &self.backup
     }
 
     /// Key of the hashes that stand for encryption contexts in the audit log.
@@ -180,11 +204,18 @@ pub fn open_domain(state_dir: &Path, member: &Member) -> Result<Domain, DomainEr
     if member.root != Some(file.header.root) {
         return Err(DomainError::NoRoot(file.header.root));
     }
-    open(&file, |command| member.serve.run_now(&command)).map_err(|error| match error {
+    let mut domain = open(&file, |command| member.serve.run_now(&command)).map_err(|error| match error {
         HsmError::NoSuchRoot(_) => DomainError::NoRoot(file.header.root),
         HsmError::AuthenticationFailed => damaged(state_dir, "it was altered, or is another domain's"),
         error => DomainError::Hsm(error),
-    })
+    })?;
+    let path = state_dir.join(RecoveryFile::name(file.header.root));
+    let recovery = files::read(&path, MAX_FILE).map_err(|error| DomainError::Io { path, error })?;
+    domain.files.recovery = recovery
+        .map(|bytes| RecoveryCopy { generation: file.header.root.generation, bytes })
+        .into_iter()
+        .collect();
+    Ok(domain)
 }
 
 /// As [`open_domain`] while a root is being restored: the inner result says whether
@@ -208,7 +239,8 @@ fn open(
     let Answer::Bytes(key) = answer else { return Err(wrong()) };
     let key = key.expose().first_chunk::<KEY_LEN>().filter(|_| key.len() == KEY_LEN).ok_or_else(wrong)?;
     let keys = DomainKeys::derive(root.domain, key)?;
-    Ok(Domain { id: root.domain, root_generation: root.generation, recovery_recipients, keys })
+    let files = DomainFiles { domain: file.raw.clone(), recovery: Vec::new() };
+    Ok(Domain { id: root.domain, root_generation: root.generation, recovery_recipients, keys, files })
 }
 
 /// Seals a new domain key and writes the file: the last step of making a root.
@@ -235,6 +267,7 @@ fn checksum(bytes: &[u8]) -> [u8; SUM_LEN] {
 }
 
 struct DomainFile {
+    raw: Vec<u8>,
     header: DomainHeader,
     sealed: Vec<u8>,
 }
@@ -299,7 +332,8 @@ fn read(state_dir: &Path) -> Result<Option<DomainFile>, DomainError> {
     if checksum(body) != *sum {
         return Err(damaged(state_dir, "its checksum is wrong"));
     }
-    Ok(Some(DomainFile { header, sealed: body[HEADER_LEN..].to_vec() }))
+    let sealed = body[HEADER_LEN..].to_vec();
+    Ok(Some(DomainFile { raw: bytes, header, sealed }))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod calls;
 mod check_value;
 mod embedded;
 mod failure;
-mod files;
+pub(crate) mod files;
 mod handover;
 mod init;
 mod intent;

@@ -46,7 +46,7 @@ const MIN_BITS: usize = 3072;
 /// Largest PEM file that is read, in bytes.
 const MAX_PEM: u64 = 64 * 1024;
 /// Largest recovery file that is read, in bytes: some hundreds of recipients.
-const MAX_FILE: u64 = 1024 * 1024;
+pub(super) const MAX_FILE: u64 = 1024 * 1024;
 const FORMAT: &str = "claviger-recovery";
 
 /// Somebody who can restore the root, offline.

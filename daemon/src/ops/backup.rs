@@ -1,0 +1,28 @@
+//! Backups of the store: begin, read, end, verify.
+
+use claviger_protocol::body::{
+    BeginBackupReply, EndBackupReply, EndBackupRequest, ReadBackupReply, ReadBackupRequest,
+    VerifyBackupReply, VerifyBackupRequest,
+};
+
+use crate::backup;
+use crate::failure::Failure;
+use crate::service::Service;
+
+pub(super) async fn begin(service: &Service) -> Result<BeginBackupReply, Failure> {
+    service.backups.begin(service.keyring()?, &service.edge).await
+}
+
+pub(super) async fn read(service: &Service, body: &ReadBackupRequest) -> Result<ReadBackupReply, Failure> {
+    service.backups.read(service.keyring()?, &service.edge, body.backup_id, body.index).await
+}
+
+pub(super) fn end(service: &Service, body: &EndBackupRequest) -> Result<EndBackupReply, Failure> {
+    service.backups.end(service.keyring()?, body.backup_id);
+    tracing::info!(backup = %body.backup_id, complete = body.complete, "a backup ended");
+    Ok(EndBackupReply {})
+}
+
+pub(super) fn verify(service: &Service, body: &VerifyBackupRequest) -> Result<VerifyBackupReply, Failure> {
+    backup::verify(service.keyring()?, body)
+}
