@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use clavigerd::backend::hsm;
 use clavigerd::backend::hsm::member::Member;
 use clavigerd::config::Config;
@@ -62,6 +63,16 @@ enum Command {
     /// Look at the HSM, and prepare it.
     #[command(subcommand)]
     Hsm(Hsm),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages of every command into a directory.
+    Man {
+        /// An existing directory; pages that are there are replaced.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -132,6 +143,13 @@ fn run(cli: Cli) -> Result<(), Failed> {
             say(&format!("{}: the configuration is good", config.display()))
         }
         Some(Command::Hsm(command)) => tools(command),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Man { dir }) => clap_mangen::generate_to(Cli::command(), &dir).map_err(|error| {
+            let dir = dir.display();
+            Failed::usage(format!(
+                "the pages can't be written to {dir}: {error}; give a directory of your own"
+            ))
+        }),
         None => serve(cli.run),
     }
 }
@@ -279,6 +297,13 @@ fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn completions(shell: Shell) -> Result<(), Failed> {
+    // Into memory first: the generator panics where a stream breaks.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "clavigerd", &mut script);
+    std::io::stdout().write_all(&script).map_err(Failed::other)
 }
 
 fn verdict(ok: bool, reason: Option<&str>) -> String {

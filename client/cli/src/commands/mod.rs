@@ -3,6 +3,7 @@
 mod crypto;
 mod daemon;
 mod keys;
+mod manual;
 
 use claviger_client::{Client, Options};
 
@@ -28,6 +29,8 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
         Command::DescribeBlob(args) => crypto::describe_blob(global, screen, args).await?,
         Command::DataKey(DataKeyCommand::Generate(args)) => crypto::data_key(global, screen, args).await?,
         Command::Random(args) => crypto::random(global, screen, args).await?,
+        Command::Completions { shell } => manual::completions(shell).await?,
+        Command::Man { dir } => manual::pages(&dir)?,
     }
     Ok(0)
 }
