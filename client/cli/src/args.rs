@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use claviger_protocol::limits::{MAX_DATA_KEY_LEN, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS, MAX_RANDOM_LEN};
 use claviger_protocol::{
     Alias, DataKeySize, DataKeySpec, Description, EncryptionContext, KeyOrigin, KeyRef, KeySpec, KeyState,
@@ -68,8 +69,10 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Is the daemon there?
+    #[command(after_help = "Example:\n  claviger ping --timeout 500ms")]
     Ping,
     /// Show how the daemon, its HSMs and its keys are (admin socket)
+    #[command(after_help = "Example:\n  claviger status --json")]
     Status,
     /// Make, show and switch keys
     #[command(subcommand)]
@@ -101,8 +104,25 @@ pub(crate) enum Command {
     /// Measure how fast the daemon is, beside what this machine can do at best
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<Bench>),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages of every command into a directory
+    #[command(after_help = "Example:\n  claviger man ./man && man -l ./man/claviger.1")]
+    Man {
+        /// An existing directory; pages that are there are replaced
+        dir: PathBuf,
+    },
 }
 
+const COMPLETIONS: &str = "\
+Examples:
+  claviger completions bash > ~/.local/share/bash-completion/completions/claviger
+  claviger completions zsh > ~/.zfunc/_claviger
+  claviger completions fish > ~/.config/fish/completions/claviger.fish";
 const ENCRYPT: &str = "\
 Examples:
   claviger encrypt alias/pay --in card.txt --out card.blob

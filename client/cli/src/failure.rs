@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::builder::styling::AnsiColor;
 use clap::error::ErrorKind;
 use claviger_client::{ConnectError, Error};
 use claviger_protocol::Code;
@@ -102,7 +103,10 @@ impl From<Error> for Failure {
 
 fn unreachable(error: &ConnectError) -> String {
     let advice = match error.source.kind() {
-        io::ErrorKind::NotFound => "is the daemon running, and is this its socket?",
+        io::ErrorKind::NotFound => {
+            "no daemon made this socket: start clavigerd (systemctl start clavigerd, or clavigerd --dev \
+             --state-dir DIR to try), or mend --socket"
+        }
         io::ErrorKind::ConnectionRefused => "the socket is there and no daemon behind it; start clavigerd",
         io::ErrorKind::PermissionDenied => {
             "your user may not use this socket; ask for its group, or use sudo"
@@ -116,7 +120,8 @@ fn unreachable(error: &ConnectError) -> String {
 /// Reports what clap found: help and version as they are, errors in one line.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return match io::stdout().write_all(error.to_string().as_bytes()) {
+        // clap's own printing: in colours on a terminal, unless NO_COLOR says otherwise.
+        return match error.print() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(BROKEN_PIPE),
         };
@@ -126,17 +131,23 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == OsStr::new("--json"));
     let message = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing; see --help".to_owned(),
-        _ => first_paragraph(&error.to_string()),
+        _ => summary(&error.to_string()),
     };
     say("Usage", &message, json);
     ExitCode::from(USAGE)
 }
 
-/// clap's own error without its usage lines and tips, which `--help` has at length.
-fn first_paragraph(text: &str) -> String {
-    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
-    let joined = lines.collect::<Vec<_>>().join(" ");
-    format!("{}; see --help", joined.trim_start_matches("error: "))
+/// clap's own error and what it suggests, without its usage lines, which `--help` has
+/// at length.
+fn summary(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let said = lines.clone().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let mut line = said.trim_start_matches("error: ").to_owned();
+    for tip in lines.filter_map(|line| line.strip_prefix("tip: ")) {
+        line.push_str("; ");
+        line.push_str(tip);
+    }
+    line + "; see --help"
 }
 
 fn say(code: &str, message: &str, json: bool) {
@@ -150,7 +161,9 @@ fn say(code: &str, message: &str, json: bool) {
 
 /// The one line of an error.
 pub(crate) fn say_on_stderr(code: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "claviger: {code}: {}", one_line(message));
+    let red = AnsiColor::Red.on_default().bold();
+    // Colours reach terminals only, and none where NO_COLOR is set (no-color.org).
+    let _ = writeln!(anstream::stderr(), "{red}claviger: {code}:{red:#} {}", one_line(message));
 }
 
 #[cfg(test)]
@@ -191,6 +204,9 @@ mod tests {
         let text =
             "error: the following required arguments were not provided:\n  <KEY>\n\nUsage: claviger …\n";
         let line = "the following required arguments were not provided: <KEY>; see --help";
-        assert_eq!(first_paragraph(text), line);
+        assert_eq!(summary(text), line);
+        let text = "error: unexpected argument '--jsn' found\n\n  tip: a similar argument exists: '--json'\n\nUsage: …\n";
+        let line = "unexpected argument '--jsn' found; a similar argument exists: '--json'; see --help";
+        assert_eq!(summary(text), line);
     }
 }

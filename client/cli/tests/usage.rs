@@ -68,7 +68,7 @@ fn a_daemon_that_is_not_there_is_exit_3() {
     let dir = tempfile::tempdir().unwrap();
     let ran = claviger(Some(&dir.path().join("none")), &["ping"], b"");
     assert_eq!((ran.code, ran.error_code()), (3, "Unreachable"));
-    assert!(ran.stderr.contains("is the daemon running"), "{ran:?}");
+    assert!(ran.stderr.contains("start clavigerd"), "{ran:?}");
     let dead = dir.path().join("dead");
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
     let ran = claviger(Some(&dead), &["--json", "ping"], b"");
@@ -179,8 +179,35 @@ fn binary_does_not_go_to_a_terminal() {
         return;
     };
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("claviger: Usage: the result is binary and stdout is a terminal"), "{text}");
+    assert!(text.contains("the result is binary and stdout is a terminal"), "{text}");
     assert!(text.contains("code 2"), "{text}");
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_those_who_want_them() {
+    let tool = env!("CARGO_BIN_EXE_claviger");
+    for (set, coloured) in [("", true), ("NO_COLOR=1", false)] {
+        let line = format!("env -u NO_COLOR TERM=xterm {set} {tool} --socket /nonexistent ping");
+        let output = Command::new("script").args(["-qc", &line, "/dev/null"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Unreachable"), "{text}");
+        assert_eq!(text.contains('\x1b'), coloured, "{text:?}");
+    }
+    // A pipe and an object never have them.
+    for args in [&["ping"][..], &["--json", "ping"], &["--help"]] {
+        let ran = claviger(Some(Path::new("/nonexistent")), args, b"");
+        assert!(!ran.stderr.contains('\x1b') && !ran.stdout.contains(&0x1b), "{args:?}");
+    }
+}
+
+#[test]
+fn a_mistyped_flag_and_a_daemon_that_is_not_there_come_with_advice() {
+    let ran = claviger(None, &["ping", "--jsn"], b"");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("'--json'"), "{}", ran.stderr);
+    let ran = claviger(Some(Path::new("/nonexistent")), &["ping"], b"");
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr.contains("start clavigerd"), "{}", ran.stderr);
 }
 
 #[test]
@@ -203,6 +230,8 @@ fn help_is_as_recorded() {
         &["data-key", "generate"],
         &["random"],
         &["bench"],
+        &["completions"],
+        &["man"],
     ];
     let mut printed = String::new();
     for args in commands {

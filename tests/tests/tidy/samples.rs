@@ -137,7 +137,7 @@ fn clock_randomness_and_threads_are_found_however_they_are_named() {
     assert_eq!(lines(edge_only, "protocol/src/frame.rs", "fn f() { Instant::now(); }"), [1]);
     for path in [
         "daemon/src/edge/clock.rs",
-        "daemon/src/main.rs",
+        "daemon/src/bin/clavigerd/main.rs",
         "client/src/lib.rs",
         "daemon/src/config/tests.rs",
         "daemon/src/store/sled_tests.rs",

@@ -16,10 +16,10 @@ const FENCES: [(&str, &[&str]); 3] = [
 /// Code that runs from a seed in simulation.
 const DETERMINISTIC: [&str; 3] = ["daemon/src/", "protocol/src/", "hsm-profiles/src/"];
 /// The room that wraps the machine, and the binary that starts the runtime.
-const EDGE: [&str; 2] = ["daemon/src/edge/", "daemon/src/main.rs"];
+const EDGE: [&str; 2] = ["daemon/src/edge/", "daemon/src/bin/clavigerd/main.rs"];
 /// Connections are tasks with time limits: sockets exist only outside simulation.
 const EDGE_AND_SERVER: [&str; 4] =
-    ["daemon/src/edge/", "daemon/src/main.rs", "daemon/src/server/", "daemon/src/server.rs"];
+    ["daemon/src/edge/", "daemon/src/bin/clavigerd/main.rs", "daemon/src/server/", "daemon/src/server.rs"];
 
 /// What only the edge may name, and who else may.
 const EDGE_ONLY: [(&[&str], &[&str]); 19] = [

@@ -4,6 +4,7 @@ mod backup;
 mod crypto;
 mod daemon;
 mod keys;
+mod manual;
 
 use claviger_client::{Client, Options};
 
@@ -39,6 +40,8 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
         Command::Backup(BackupCommand::Verify { file }) => backup::verify(global, screen, &file).await?,
         Command::Restore(args) => return Err(backup::restore(&args, screen)),
         Command::Random(args) => crypto::random(global, screen, args).await?,
+        Command::Completions { shell } => manual::completions(shell).await?,
+        Command::Man { dir } => manual::pages(&dir)?,
     }
     Ok(0)
 }
