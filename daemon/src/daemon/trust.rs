@@ -90,8 +90,9 @@ fn distrust(what: &str, path: &Path, uid: u32) -> Option<Distrust> {
     let mode = metadata.mode() & 0o7777;
     // The sticky bit doesn't help: others may still put something there first.
     if mode & FOREIGN_WRITE != 0 {
-        let expected = "no write permission for group and others: chmod go-w";
-        return Some(of(format!("mode {mode:04o}"), expected));
+        let best = if metadata.is_dir() { "0700" } else { "0600" };
+        let expected = format!("no write permission for group and others ({best} is best): chmod go-w");
+        return Some(of(format!("mode {mode:04o}"), &expected));
     }
     None
 }
