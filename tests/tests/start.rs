@@ -111,6 +111,37 @@ fn a_bad_configuration_is_told_by_line_key_and_expectation() {
 }
 
 #[test]
+fn a_corrupt_profile_is_refused_with_its_file_and_what_is_wrong_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (profile, config) = (dir.path().join("p.toml"), dir.path().join("claviger.toml"));
+    std::fs::write(
+        &config,
+        format!(
+            "[[hsm]]\nname = \"a\"\nprofile = {profile:?}\nmodule = \"/m.so\"\nslot = 0\npin = {{ env = \"P\" }}\n"
+        ),
+    )
+    .unwrap();
+    let good = include_str!("../../hsm-profiles/profiles/softhsm2.toml");
+    let spoilt = [
+        good[..good.len() / 2].to_owned(),
+        good.replace("aes-gcm = 0x1087", "aes-gcm = -1"),
+        good.replace("wrap = \"aes-kw\"", "wrap = \"aes-cbc-pad\""),
+        good.replace("hardware = false", "hardware = \"no\""),
+        good.replace("derivation", "derivaton"),
+        String::new(),
+        "\u{0}\u{1}\u{2}".to_owned(),
+    ];
+    for text_of in spoilt {
+        std::fs::write(&profile, &text_of).unwrap();
+        for args in [&["--config", text(&config)][..], &["check-config", "--config", text(&config)]] {
+            let (code, said) = failed(&mut clavigerd(args.iter().copied()));
+            assert_eq!(code, 2, "{text_of}: {said}");
+            assert!(said.contains("hsm[0].profile") && said.contains(text(&profile)), "{text_of}: {said}");
+        }
+    }
+}
+
+#[test]
 fn wrong_arguments_exit_with_2() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing.toml");
