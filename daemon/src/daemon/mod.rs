@@ -130,7 +130,7 @@ pub async fn run(
         opener,
     };
     let mut failure = store.failed();
-    let sweeping = upkeep::start(&background, &service, &store, &supervisor, &halt);
+    let sweeping = upkeep::start(&background, &service, &store, &halt);
     if let Some(reload) = reload {
         let (service, supervisor, running) = (Arc::clone(&service), Arc::clone(&supervisor), config.clone());
         background.spawn(reload::whenever_wanted(reload, running, service, supervisor, halt.clone()));

@@ -31,13 +31,12 @@ pub(super) fn start(
     tasks: &Tasks,
     service: &Arc<Service>,
     store: &Arc<SledStore>,
-    supervisor: &Arc<Supervisor>,
     halt: &CancellationToken,
 ) -> JoinHandle<()> {
     tasks.spawn(sync_log(Arc::clone(service), halt.clone()));
-    if let Some(period) = supervisor.watchdog() {
+    if let Some(period) = Supervisor::watchdog() {
         let (service, store) = (Arc::clone(service), Arc::clone(store) as Arc<dyn Store>);
-        tasks.spawn(stay_alive(service, store, Arc::clone(supervisor), period, halt.clone()));
+        tasks.spawn(stay_alive(service, store, period, halt.clone()));
     }
     tasks.spawn(sweep(Arc::clone(service), halt.clone()))
 }
@@ -59,20 +58,13 @@ async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
 /// Tells the service manager that the daemon is alive, as long as it is: the runtime
 /// turns, the store commits and the audit log's worker answers. What they answer is
 /// other people's business; not to answer is what a restart may mend.
-async fn stay_alive(
-    service: Arc<Service>,
-    store: Arc<dyn Store>,
-    supervisor: Arc<Supervisor>,
-    period: Duration,
-    halt: CancellationToken,
-) {
+async fn stay_alive(service: Arc<Service>, store: Arc<dyn Store>, period: Duration, halt: CancellationToken) {
     let clock = &service.edge.clock;
     let alive = || async {
         committed(&*store, clock).await;
         service.log.answered().await;
     };
-    let beat = || supervisor.alive();
-    halt.run_until_cancelled(supervisor::pulse(clock, period, alive, beat)).await;
+    halt.run_until_cancelled(supervisor::pulse(clock, period, alive, Supervisor::alive)).await;
 }
 
 /// Waits for an answer of the store's committer. A full queue is none: it is what a

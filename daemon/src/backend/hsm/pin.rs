@@ -5,15 +5,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::config::PinSource;
-use crate::edge::Entropy;
+use crate::edge::{self, Entropy};
 
 /// Longest PIN that is read, in bytes.
 const MAX_PIN: usize = 1024;
+/// How long a PIN command may take.
+const COMMAND_TIME: Duration = Duration::from_secs(30);
 /// Permission bits of group and others.
 const FOREIGN: u32 = 0o077;
 
@@ -29,7 +32,7 @@ pub(super) fn read(source: &PinSource) -> Result<Zeroizing<String>, String> {
             let value = std::env::var(name).map(Zeroizing::new);
             first_line(value.map_err(|_| format!("the environment has no {name}"))?.as_bytes())
         }
-        PinSource::Command(words) => from_command(words),
+        PinSource::Command(words) => from_command(words, COMMAND_TIME),
     }
 }
 
@@ -61,20 +64,21 @@ fn from_credential(name: &str) -> Result<Zeroizing<String>, String> {
     first_line(&read).map_err(|e| format!("credential {name}: {e}"))
 }
 
-fn from_command(words: &[String]) -> Result<Zeroizing<String>, String> {
+fn from_command(words: &[String], within: Duration) -> Result<Zeroizing<String>, String> {
     let (program, arguments) = words.split_first().ok_or("the PIN command is empty")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{program}: {e}"))?;
-    let printed = child.stdout.take().map_or_else(|| Ok(Zeroizing::default()), limited);
-    let status = child.wait().map_err(|e| format!("{program}: {e}"))?;
+    let output = edge::program_output(Command::new(program).args(arguments), MAX_PIN + 1, within);
+    let (status, printed) = output.map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => {
+            let within = humantime::format_duration(within);
+            format!(
+                "{program}: it has not ended within {within}; it must print the PIN and end, asking nobody"
+            )
+        }
+        _ => format!("{program}: {e}"),
+    })?;
     if !status.success() {
         return Err(format!("{program}: {status}"));
     }
-    let printed = printed.map_err(|e| format!("{program}: {e}"))?;
     first_line(&printed).map_err(|e| format!("{program}: {e}"))
 }
 
@@ -154,6 +158,17 @@ mod tests {
         assert!(run(&["false"]).unwrap_err().contains("false"));
         assert!(run(&["/nonexistent/pin"]).is_err());
         assert!(run(&[]).is_err());
+        let long = "x".repeat(MAX_PIN + 1);
+        assert!(run(&["printf", &long]).unwrap_err().contains("longer than"));
+        assert_eq!(run(&["printf", &long[1..]]).unwrap().len(), MAX_PIN);
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_named_and_what_it_printed_is_not() {
+        let words = ["sh", "-c", "echo 4321; exec sleep 1000"].map(str::to_owned);
+        let error = from_command(&words, Duration::from_millis(100)).unwrap_err();
+        assert!(error.starts_with("sh: it has not ended within 100ms"), "{error}");
+        assert!(!error.contains("4321"), "{error}");
     }
 
     #[test]

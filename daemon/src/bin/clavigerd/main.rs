@@ -55,7 +55,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         }
         Some(Command::Hsm(command)) => tools::tools(command),
         Some(Command::Restore { file, private_key, json, place }) => {
-            tools::restore_backup(place, &file, private_key.as_deref(), json)
+            tools::restore_backup(&place, &file, private_key.as_deref(), json)
         }
         Some(Command::Completions { shell }) => tools::completions(shell),
         Some(Command::Man { dir }) => clap_mangen::generate_to(Cli::command(), &dir).map_err(|error| {

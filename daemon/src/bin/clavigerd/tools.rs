@@ -19,12 +19,12 @@ use super::args::{Bench, Cli, Hsm, Run};
 use super::{Failed, place, read_config, say};
 
 pub(crate) fn restore_backup(
-    run: Run,
+    run: &Run,
     file: &Path,
     private_key: Option<&Path>,
     json: bool,
 ) -> Result<(), Failed> {
-    let config = place(&run)?;
+    let config = place(run)?;
     logs::start(&LogConfig::default());
     let edge = Edge::system();
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
