@@ -211,6 +211,15 @@ impl AuditLog {
         wait.await.unwrap_or(Err(AuditFailed))
     }
 
+    /// Returns when the worker that syncs has come to the end of what it has to do, well
+    /// or not: not while it hangs.
+    pub async fn answered(&self) {
+        let (done, wait) = oneshot::channel::<()>();
+        // Not refused by a full queue, which is what a worker that hangs leaves.
+        self.syncer.submit_always(move || drop(done));
+        let _ = wait.await;
+    }
+
     fn sync_now(&self) -> Result<(), AuditFailed> {
         // Also where there is nothing to be had any more: nobody should try again.
         self.dirty.store(false, Ordering::Release);
@@ -244,6 +253,19 @@ mod tests {
 
     fn syncer() -> Worker {
         crate::edge::Workers::manual().0.start("audit", 4).unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_hangs_does_not_answer_however_full_its_queue_is() {
+        let (workers, manual) = crate::edge::Workers::manual();
+        let log = Arc::new(AuditLog::in_memory(workers.start("audit", 1).unwrap()));
+        let mut first = Box::pin(log.sync());
+        assert!((&mut first).now_or_never().is_none());
+        assert!(log.sync().now_or_never().is_some_and(|refused| refused.is_err()));
+        let mut answered = Box::pin(log.answered());
+        assert!((&mut answered).now_or_never().is_none());
+        assert!(manual.step(0).is_some() && (&mut answered).now_or_never().is_none());
+        assert!(manual.step(0).is_some() && answered.now_or_never().is_some());
     }
 
     fn event(number: u64) -> Event {

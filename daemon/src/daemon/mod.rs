@@ -133,7 +133,7 @@ pub async fn run(
     let mut failure = store.failed();
     let sweeping = background.spawn(upkeep::sweep(Arc::clone(&service), halt.clone()));
     if let Some(period) = supervisor.watchdog() {
-        let (service, store) = (Arc::clone(&service), Arc::clone(&store));
+        let (service, store) = (Arc::clone(&service), Arc::clone(&store) as Arc<dyn Store>);
         background.spawn(upkeep::stay_alive(service, store, Arc::clone(&supervisor), period, halt.clone()));
     }
     if let Some(reload) = reload {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Reload;
 use super::supervisor::Supervisor;
+use super::trust;
 use crate::config::{Config, Limits};
 use crate::logs::Logs;
 use crate::service::Service;
@@ -40,10 +41,10 @@ pub(super) async fn whenever_wanted(
 
 /// Reads `file` again and applies what can be; `running` becomes what is in force.
 fn again(file: &Path, running: &mut Config, service: &Service, logs: &Logs) {
-    let wanted = match Config::from_file(file) {
+    let wanted = match read(file) {
         Ok(wanted) => wanted,
-        Err(error) => {
-            tracing::error!("the configuration stays as it was:\n{error}");
+        Err(problems) => {
+            tracing::error!("the configuration stays as it was:\n{problems}");
             return;
         }
     };
@@ -60,6 +61,14 @@ fn again(file: &Path, running: &mut Config, service: &Service, logs: &Logs) {
     }
 }
 
+/// Reads a configuration that could be started with, or says what is wrong as a start does.
+fn read(file: &Path) -> Result<Config, String> {
+    let wanted = Config::from_file(file).map_err(|error| error.to_string())?;
+    let problems = trust::problems(&wanted, Some(file), nix::unistd::geteuid().as_raw());
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    if lines.is_empty() { Ok(wanted) } else { Err(lines.join("\n")) }
+}
+
 /// Takes over from `wanted` what may change in a running daemon.
 fn apply(running: &mut Config, wanted: &Config, set_level: impl Fn(&str) -> Result<(), String>) -> Report {
     let mut report = Report::default();
@@ -71,12 +80,16 @@ fn apply(running: &mut Config, wanted: &Config, set_level: impl Fn(&str) -> Resu
                 running.log.level.clone_from(&wanted.log.level);
                 report.applied.push(change);
             }
-            Err(error) => tracing::warn!(%error, "log.level can't be changed"),
+            Err(error) => {
+                tracing::warn!(%error, "log.level can't be changed now");
+                report.waiting.push("log.level");
+            }
         }
     }
     let fixed = [
         ("state_dir", running.state_dir != wanted.state_dir),
         ("allow_software_tokens", running.allow_software_tokens != wanted.allow_software_tokens),
+        ("lock_memory", running.lock_memory != wanted.lock_memory),
         ("admin", running.admin != wanted.admin),
         ("endpoint", running.endpoints != wanted.endpoints),
         ("hsm", running.hsm != wanted.hsm),
@@ -152,10 +165,59 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_others_can_write_is_not_followed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let file = path("claviger.toml");
+        let (state, admin) = (path("state"), path("admin.sock"));
+        let own = format!("state_dir = {state:?}\n[admin]\nsocket = {admin:?}\n");
+        std::fs::write(&file, format!("{own}{BASE}")).unwrap();
+        for (mode, good) in [(0o640, true), (0o660, false), (0o602, false), (0o600, true)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let read = read(&file);
+            assert_eq!(read.is_ok(), good, "{mode:o}");
+            assert!(read.err().is_none_or(|told| told.contains(&format!("mode {mode:04o}"))));
+        }
+        std::fs::write(&file, "limits = 1").unwrap();
+        let checked = Config::from_file(&file).unwrap_err().to_string();
+        assert_eq!(read(&file).unwrap_err(), checked, "as check-config says it");
+    }
+
+    #[test]
     fn a_level_that_cannot_be_set_stays() {
         let mut running = config("");
         let report = apply(&mut running, &config("[log]\nlevel = \"warn\""), |_| Err("no".to_owned()));
-        assert_eq!((report, running.log.level.as_str()), (Report::default(), "info"));
+        assert_eq!((report.waiting, running.log.level.as_str()), (vec!["log.level"], "info"));
+        assert!(report.applied.is_empty());
+    }
+
+    #[test]
+    fn every_part_of_a_configuration_changes_or_waits() {
+        // With every field named: a new one must be thought of here.
+        let Config {
+            state_dir: _,
+            dev: _, // no file
+            allow_software_tokens: _,
+            lock_memory: _,
+            admin: _,
+            endpoints: _,
+            hsm: _,
+            metrics: _,
+            log: _, // each of its own
+            limits: _,
+        } = config("");
+        for (key, part) in [
+            ("state_dir", "state_dir = \"/elsewhere\""),
+            ("lock_memory", "lock_memory = \"off\""),
+            ("admin", "[admin]\nsocket = \"/run/other/admin.sock\""),
+            ("endpoint", "[[endpoint]]\nname = \"x\"\nsocket = \"/run/other/x.sock\""),
+            ("metrics", "[metrics]\nlisten = \"unix:/run/other/m.sock\""),
+            ("log.format", "[log]\nformat = \"json\""),
+        ] {
+            let report = apply(&mut config(""), &config(part), |_| unreachable!("no new level"));
+            assert!(report.waiting.contains(&key) && report.applied.is_empty(), "{key}: {report:?}");
+        }
     }
 
     #[test]

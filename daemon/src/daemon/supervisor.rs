@@ -1,7 +1,7 @@
 //! What the service manager is told (sd_notify(3)): that the daemon is ready, what it
 //! is doing, that it is alive. Without a service manager nobody is told.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -10,36 +10,55 @@ use crate::edge::Clock;
 
 /// The way to the service manager.
 #[derive(Debug, Default)]
-pub struct Supervisor {
-    told_ready: AtomicBool,
+pub struct Supervisor(Mutex<Phase>);
+
+/// How far the daemon is, as the service manager was told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Starting,
+    Ready,
+    Stopping,
 }
 
 impl Supervisor {
     /// The daemon can be asked: its sockets are served, and how the domain is is known.
-    /// Said once, however often; `status` is said every time.
+    /// Said once, however often; `status` is said every time, until the stop.
     pub(super) fn ready(&self, status: &str) {
-        if self.told_ready.swap(true, Ordering::AcqRel) {
-            tell(&[NotifyState::Status(status)]);
-        } else {
-            tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let mut phase = self.phase();
+        match *phase {
+            Phase::Starting => tell(&[NotifyState::Ready, NotifyState::Status(status)]),
+            Phase::Ready => tell(&[NotifyState::Status(status)]),
+            Phase::Stopping => return,
         }
+        *phase = Phase::Ready;
     }
 
-    /// The configuration is read again.
+    /// The configuration is read again. Not said before the daemon is ready or once it
+    /// stops: [`Supervisor::reloaded`] must not be taken for the end of the start.
     pub(super) fn reloading(&self) {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::debug!(%error, "no monotonic clock"),
+        if *self.phase() == Phase::Ready {
+            match NotifyState::monotonic_usec_now() {
+                Ok(now) => tell(&[NotifyState::Reloading, now]),
+                Err(error) => tracing::debug!(%error, "no monotonic clock"),
+            }
         }
     }
 
     /// That is done, well or not.
     pub(super) fn reloaded(&self) {
-        tell(&[NotifyState::Ready]);
+        if *self.phase() == Phase::Ready {
+            tell(&[NotifyState::Ready]);
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The daemon stops, and takes at most so long.
     pub(super) fn stopping(&self, at_most: Duration) {
+        *self.phase() = Phase::Stopping;
         let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
         tell(&[
             NotifyState::Stopping,

@@ -63,9 +63,8 @@ impl Unlock {
                     self.service.unlock(Arc::new(keyring));
                     tracing::info!(hsm = %member.name, "serving");
                     self.supervisor.ready("serving");
-                    let (edge, service, opener) = (self.edge, self.service, self.opener);
-                    let (name, retry) = (member.name, self.config.limits.hsm_retry);
-                    return Ok(Watch { edge, service, opener, name, retry, tether, epoch });
+                    let Self { edge, service, supervisor, opener, .. } = self;
+                    return Ok(Watch { edge, service, opener, name: member.name, supervisor, tether, epoch });
                 }
                 Err(Locked::ForNow(state, reason)) => {
                     if told != reason {

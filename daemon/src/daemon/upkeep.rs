@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::supervisor::{self, Supervisor};
 use crate::edge::Clock;
 use crate::service::Service;
-use crate::store::{SledStore, Store};
+use crate::store::{Store, StoreError};
 
 /// How long a written audit event may wait for the disk.
 const SYNC_AFTER: Duration = Duration::from_millis(5);
+/// Pause before a store with a full queue is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How often settled outbox entries are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Sweeps between two purges of old client tokens.
@@ -42,17 +44,26 @@ pub(super) async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
 /// other people's business; not to answer is what a restart may mend.
 pub(super) async fn stay_alive(
     service: Arc<Service>,
-    store: Arc<SledStore>,
+    store: Arc<dyn Store>,
     supervisor: Arc<Supervisor>,
     period: Duration,
     halt: CancellationToken,
 ) {
+    let clock = &service.edge.clock;
     let alive = || async {
-        let _ = store.commit(Vec::new()).await;
-        let _ = service.log.sync().await;
+        committed(&*store, clock).await;
+        service.log.answered().await;
     };
     let beat = || supervisor.alive();
-    halt.run_until_cancelled(supervisor::pulse(&service.edge.clock, period, alive, beat)).await;
+    halt.run_until_cancelled(supervisor::pulse(clock, period, alive, beat)).await;
+}
+
+/// Waits for an answer of the store's committer. A full queue is none: it is what a
+/// committer that hangs leaves, and one that works soon has room again.
+async fn committed(store: &dyn Store, clock: &Clock) {
+    while store.commit(Vec::new()).await == Err(StoreError::Busy) {
+        clock.sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Waits for the day that the store can't be trusted any more, and says why.
@@ -112,5 +123,39 @@ async fn pause(clock: &Clock, time: Duration, halt: &CancellationToken) -> bool 
         biased;
         () = halt.cancelled() => false,
         () = clock.sleep(time) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{Background, Edge, Entropy, Workers};
+    use crate::store::MemoryStore;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn a_committer_that_hangs_is_not_alive_even_where_its_queue_is_full() {
+        let (workers, manual) = Workers::manual();
+        let (clock, time) = Clock::manual(0);
+        let background = Background::manual().0;
+        let edge = Edge { clock, entropy: Entropy::seeded(1), workers, background };
+        let store = MemoryStore::new(&edge, 1).unwrap();
+        for full in [false, true] {
+            let waiting = full.then(|| store.commit(Vec::new()));
+            let mut asked = Box::pin(committed(&*store, &edge.clock));
+            for _ in 0..10 {
+                assert!((&mut asked).now_or_never().is_none());
+                assert_eq!(store.commit(Vec::new()).now_or_never(), Some(Err(StoreError::Busy)));
+                time.advance(ASK_AGAIN);
+            }
+            // It goes on: whoever waited is answered, then the question.
+            let answered = (0..3).any(|_| {
+                while manual.step(0).is_some() {}
+                time.advance(ASK_AGAIN);
+                (&mut asked).now_or_never().is_some()
+            });
+            assert!(answered);
+            drop(waiting);
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use claviger_protocol::values::MemberState;
 use tokio::sync::oneshot;
 
+use super::supervisor::Supervisor;
 use super::unlock::spec_statuses;
 use crate::backend::hsm::helper::Tether;
 use crate::backend::hsm::member::OpenError;
@@ -23,8 +24,8 @@ pub(super) struct Watch {
     pub(super) opener: Worker,
     /// The member's name.
     pub(super) name: String,
-    /// Between two looks, and about as long between two attempts to open it again.
-    pub(super) retry: Duration,
+    /// Hears when the member is lost and when it is back.
+    pub(super) supervisor: Arc<Supervisor>,
     /// None for a token in the daemon itself, which can't be opened again there.
     pub(super) tether: Option<Tether>,
     /// The last opening of the member.
@@ -38,7 +39,7 @@ impl Watch {
         loop {
             tokio::select! {
                 () = tether.trouble() => {}
-                () = self.edge.clock.sleep(self.retry) => {}
+                () = self.edge.clock.sleep(self.retry()) => {}
             }
             let Err(error) = tether.check().await else { continue };
             self.down(MemberState::Down, &error.to_string());
@@ -58,6 +59,7 @@ impl Watch {
                     let (specs, now) = (spec_statuses(tether.report()), self.edge.clock.now());
                     self.service.pool.up(&self.name, self.epoch, specs, now);
                     tracing::warn!(hsm = %self.name, epoch = self.epoch, "the HSM was opened again");
+                    self.supervisor.ready("serving");
                     return Ok(());
                 }
                 Err(error) => error,
@@ -90,12 +92,19 @@ impl Watch {
 
     fn down(&self, state: MemberState, reason: &str) {
         self.service.pool.down(&self.name, state, reason, self.edge.clock.now());
+        self.supervisor.ready(&format!("HSM {} is away: {reason}", self.name));
+    }
+
+    /// Between two looks, and about as long between two attempts to open it again.
+    fn retry(&self) -> Duration {
+        self.service.limits().hsm_retry
     }
 
     /// From half to one and a half of the time between attempts: daemons that lost the
     /// same HSM don't come back to it all at once.
     fn pause(&self) -> Duration {
         let random = self.edge.entropy.array::<1>().map_or(128, |[byte]| u32::from(byte));
-        self.retry / 2 + self.retry * random / 256
+        let retry = self.retry();
+        retry / 2 + retry * random / 256
     }
 }

@@ -1,6 +1,6 @@
 //! Time as an argument: the system's clock, or one that a test turns by hand.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,11 @@ impl Clock {
     /// A clock that stands still until [`ManualTime::advance`].
     #[must_use]
     pub fn manual(start: Timestamp) -> (Self, Arc<ManualTime>) {
-        let time = Arc::new(ManualTime { start, elapsed_us: AtomicU64::new(0), sleepers: Mutex::default() });
+        let time = Arc::new(ManualTime {
+            wall: AtomicI64::new(start),
+            elapsed_us: AtomicU64::new(0),
+            sleepers: Mutex::default(),
+        });
         (Self(Kind::Manual(Arc::clone(&time))), time)
     }
 
@@ -43,7 +47,7 @@ impl Clock {
             }
             Kind::Manual(time) => {
                 let elapsed = i64::try_from(time.elapsed().as_millis()).unwrap_or(i64::MAX);
-                time.start.saturating_add(elapsed)
+                time.wall.load(Ordering::SeqCst).saturating_add(elapsed)
             }
         }
     }
@@ -68,7 +72,8 @@ impl Clock {
 
 /// The hand that turns a manual clock.
 pub struct ManualTime {
-    start: Timestamp,
+    /// What the wall clock shows when no time has passed.
+    wall: AtomicI64,
     elapsed_us: AtomicU64,
     sleepers: Mutex<Vec<(Duration, oneshot::Sender<()>)>>,
 }
@@ -103,6 +108,12 @@ impl ManualTime {
         self.elapsed_us.fetch_add(micros, Ordering::SeqCst);
         self.wake_due();
     }
+
+    /// Sets the wall clock forward, or back, by so many milliseconds, as an administrator
+    /// or NTP does: no time passes.
+    pub fn step_wall(&self, by: Timestamp) {
+        self.wall.fetch_add(by, Ordering::SeqCst);
+    }
 }
 
 #[cfg(test)]
@@ -120,5 +131,7 @@ mod tests {
         time.advance(Duration::from_millis(1));
         assert!(sleep.now_or_never().is_some());
         assert_eq!(clock.now(), 1_005);
+        time.step_wall(-2_000);
+        assert_eq!((clock.now(), clock.elapsed()), (-995, Duration::from_millis(5)));
     }
 }

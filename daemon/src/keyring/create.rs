@@ -284,7 +284,9 @@ impl Keyring {
         Ok(puts.into_iter().map(absent).collect())
     }
 
-    /// Removes client tokens that no longer stand for anything; at most `limit` are looked at.
+    /// Removes client tokens that no longer stand for anything; at most `limit` are looked
+    /// at. One from the future was made before the clock was set back: it is dated anew, so
+    /// that it is neither forgotten before its day is over nor kept until that future comes.
     pub async fn purge_client_tokens(
         &self,
         after: Option<&[u8]>,
@@ -293,11 +295,17 @@ impl Keyring {
         let page = self.store.list::<ClientTokenRecord>(path::CLIENT_TOKENS, after, limit).await?;
         let last = (page.len() == limit).then(|| page.last().map(|(key, _, _)| key.clone())).flatten();
         let now = self.edge.clock.now();
-        let expired = |(key, revision, record): (Vec<u8>, u64, ClientTokenRecord)| {
-            let old = now.saturating_sub(record.created_at) > CLIENT_TOKEN_LIFE_MS;
-            old.then_some(Op { key, expect: Expect::Revision(revision), change: Change::Delete })
-        };
-        let ops: Vec<_> = page.into_iter().filter_map(expired).collect();
+        let mut ops = Vec::new();
+        for (key, revision, record) in page {
+            let change = if now.saturating_sub(record.created_at) > CLIENT_TOKEN_LIFE_MS {
+                Change::Delete
+            } else if record.created_at > now {
+                Change::Put(self.store.put(&key, &ClientTokenRecord { created_at: now, ..record })?)
+            } else {
+                continue;
+            };
+            ops.push(Op { key, expect: Expect::Revision(revision), change });
+        }
         if !ops.is_empty() {
             self.commit(ops).await?;
         }

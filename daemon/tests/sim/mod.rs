@@ -5,6 +5,7 @@
 //! in the trace.
 
 mod bounds;
+mod jumps;
 mod races;
 mod steps;
 pub mod token;
