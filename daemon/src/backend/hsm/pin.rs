@@ -3,10 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroizing;
 
 use crate::config::PinSource;
@@ -14,6 +17,10 @@ use crate::edge::Entropy;
 
 /// Longest PIN that is read, in bytes.
 const MAX_PIN: usize = 1024;
+/// How long a PIN command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked at.
+const STEP: Duration = Duration::from_millis(10);
 /// Permission bits of group and others.
 const FOREIGN: u32 = 0o077;
 
@@ -29,7 +36,7 @@ pub(super) fn read(source: &PinSource) -> Result<Zeroizing<String>, String> {
             let value = std::env::var(name).map(Zeroizing::new);
             first_line(value.map_err(|_| format!("the environment has no {name}"))?.as_bytes())
         }
-        PinSource::Command(words) => from_command(words),
+        PinSource::Command(words) => from_command(words, COMMAND_LIMIT),
     }
 }
 
@@ -61,21 +68,84 @@ fn from_credential(name: &str) -> Result<Zeroizing<String>, String> {
     first_line(&read).map_err(|e| format!("credential {name}: {e}"))
 }
 
-fn from_command(words: &[String]) -> Result<Zeroizing<String>, String> {
+/// Runs a command and reads what it prints, for at most `limit` altogether: who waits
+/// for the PIN can do nothing else meanwhile.
+fn from_command(words: &[String], limit: Duration) -> Result<Zeroizing<String>, String> {
     let (program, arguments) = words.split_first().ok_or("the PIN command is empty")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{program}: {e}"))?;
-    let printed = child.stdout.take().map_or_else(|| Ok(Zeroizing::default()), limited);
-    let status = child.wait().map_err(|e| format!("{program}: {e}"))?;
-    if !status.success() {
-        return Err(format!("{program}: {status}"));
+    let named = |e: io::Error| format!("{program}: {e}");
+    let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = Ended(child.map_err(named)?);
+    let mut patience = Patience { left: limit };
+    let printed = child.0.stdout.take().map_or_else(
+        || Ok(Zeroizing::default()),
+        |out| {
+            let mut out = Timely { out, patience: &mut patience };
+            limited(&mut out)
+        },
+    );
+    let status = printed.and_then(|printed| {
+        loop {
+            match child.0.try_wait()? {
+                Some(status) => return Ok((status, printed)),
+                None => patience.spend(STEP)?,
+            }
+            std::thread::sleep(STEP);
+        }
+    });
+    match status {
+        Ok((status, _)) if !status.success() => Err(format!("{program}: {status}")),
+        Ok((_, printed)) => first_line(&printed).map_err(|e| format!("{program}: {e}")),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let limit = humantime::format_duration(limit);
+            Err(format!(
+                "{program}: it did not end within {limit} and was killed; a PIN command prints the PIN and ends, and asks nobody"
+            ))
+        }
+        Err(error) => Err(named(error)),
     }
-    let printed = printed.map_err(|e| format!("{program}: {e}"))?;
-    first_line(&printed).map_err(|e| format!("{program}: {e}"))
+}
+
+/// A child that doesn't outlive its use.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Does nothing to one that was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How much longer something may take.
+struct Patience {
+    left: Duration,
+}
+
+impl Patience {
+    fn spend(&mut self, time: Duration) -> io::Result<()> {
+        let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
+        self.left = self.left.checked_sub(time).ok_or_else(timed_out)?;
+        Ok(())
+    }
+}
+
+/// A pipe that is waited for only so long.
+struct Timely<'a> {
+    out: ChildStdout,
+    patience: &'a mut Patience,
+}
+
+impl Read for Timely<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let step = PollTimeout::try_from(STEP).map_err(io::Error::other)?;
+        loop {
+            let mut readable = [PollFd::new(self.out.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut readable, step)? > 0 {
+                return self.out.read(buffer);
+            }
+            self.patience.spend(STEP)?;
+        }
+    }
 }
 
 fn limited(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -154,6 +224,37 @@ mod tests {
         assert!(run(&["false"]).unwrap_err().contains("false"));
         assert!(run(&["/nonexistent/pin"]).is_err());
         assert!(run(&[]).is_err());
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_killed_whatever_it_does_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let words = |script: &str| ["sh", "-c", script].map(str::to_owned);
+        let short = Duration::from_millis(300);
+        let survived = dir.path().join("survived");
+        let late = format!("read -r x < {0}/fifo; touch {1}", dir.path().display(), survived.display());
+        let fifo = dir.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // Silent; with a PIN and its pipe open; with a PIN and its pipe closed.
+        for begin in ["", "echo 12345678; ", "echo 12345678; exec >&-; "] {
+            let error = from_command(&words(&format!("{begin}{late}")), short).unwrap_err();
+            assert!(error.contains("within 300ms") && error.contains("sh: "), "{error}");
+            assert!(!error.contains("1234"), "{error}");
+        }
+        // They are gone: nobody reads what they waited for.
+        let mut to = OpenOptions::new();
+        let error = to.write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENXIO));
+        assert!(!survived.exists());
+    }
+
+    #[test]
+    fn a_command_that_prints_slowly_or_too_much_is_read_to_the_bound() {
+        let words = |script: &str| ["sh", "-c", script].map(str::to_owned);
+        let pin = from_command(&words("printf 12; sleep 0.05; echo 34"), COMMAND_LIMIT).unwrap();
+        assert_eq!(*pin, "1234");
+        // Without an end: it is cut off at once, not waited for.
+        assert!(from_command(&words("while :; do echo 1; done"), COMMAND_LIMIT).is_err());
     }
 
     #[test]
