@@ -1,7 +1,7 @@
 //! A running `clavigerd`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -26,8 +26,9 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn spawn(site: &Arc<Site>) -> Self {
-        let mut command = site.daemon_command();
+    /// Starts a daemon by this command, which becomes it (`exec`): same pid, same output.
+    #[must_use]
+    pub fn spawn(site: &Arc<Site>, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (said_so, serving) = channel();

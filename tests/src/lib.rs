@@ -22,6 +22,8 @@ pub mod cli;
 pub mod daemon;
 pub mod helper;
 pub mod keys;
+pub mod manager;
+pub mod process;
 pub mod programs;
 pub mod scrape;
 pub mod site;

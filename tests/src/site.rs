@@ -195,7 +195,7 @@ impl Site {
     /// Starts a daemon and doesn't wait.
     #[must_use]
     pub fn spawn(self: &Arc<Self>) -> Daemon {
-        Daemon::spawn(self)
+        Daemon::spawn(self, self.daemon_command())
     }
 
     /// The directory of everything here.

@@ -197,10 +197,12 @@ pub async fn has_records(state: &Arc<StateLock>, limits: &Limits, edge: &Edge) -
 }
 
 fn open_sockets(config: &Config, mut passed: Passed) -> Result<Vec<Listener>, DaemonError> {
+    let endpoints = std::iter::once(&config.admin).chain(&config.endpoints);
+    let names: Vec<&str> = endpoints.map(|endpoint| endpoint.name.as_str()).collect();
+    passed.only_of(&names).map_err(BindError::Passed)?;
     let mut open = vec![Listener::open(&config.admin, EndpointKind::Admin, &mut passed)?];
     for endpoint in &config.endpoints {
         open.push(Listener::open(endpoint, EndpointKind::App, &mut passed)?);
     }
-    passed.finish().map_err(BindError::Passed)?;
     Ok(open)
 }

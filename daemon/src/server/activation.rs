@@ -98,12 +98,14 @@ impl Passed {
         Ok(Some(socket))
     }
 
-    /// To be asked when every endpoint has taken its own.
+    /// To be asked before an endpoint takes its own: one that misses its socket for a
+    /// wrong name would find its path in use, and say that instead.
     ///
     /// # Errors
-    /// [`PassedError::Unknown`] where one is left over.
-    pub(crate) fn finish(self) -> Result<(), PassedError> {
-        self.0.into_keys().next().map_or(Ok(()), |name| Err(PassedError::Unknown(name)))
+    /// [`PassedError::Unknown`] where one is of no endpoint.
+    pub(crate) fn only_of(&self, endpoints: &[&str]) -> Result<(), PassedError> {
+        let unknown = self.0.keys().find(|name| !endpoints.contains(&name.as_str()));
+        unknown.map_or(Ok(()), |name| Err(PassedError::Unknown(name.clone())))
     }
 }
 
@@ -161,7 +163,6 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert!(sockets.take(&config(&path, 0o600)).unwrap().is_some());
         assert!(sockets.take(&config(&path, 0o600)).unwrap().is_none());
-        sockets.finish().unwrap();
     }
 
     #[test]
@@ -174,7 +175,9 @@ mod tests {
         std::fs::set_permissions(path("2"), Permissions::from_mode(0o666)).unwrap();
         let refused = wide.take(&config(&path("2"), 0o660)).unwrap_err().to_string();
         assert!(refused.contains("0666") && refused.contains("SocketMode=0660"), "{refused}");
-        let refused = passed("apps", &path("3")).finish().unwrap_err().to_string();
+        let passed = passed("apps", &path("3"));
+        let refused = passed.only_of(&["admin", "app"]).unwrap_err().to_string();
         assert!(refused.contains("\"apps\""), "{refused}");
+        passed.only_of(&["admin", "apps"]).unwrap();
     }
 }

@@ -172,6 +172,37 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_does_not_end_is_killed_whatever_it_does_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let words = |script: &str| ["sh", "-c", script].map(str::to_owned);
+        let short = Duration::from_millis(300);
+        let survived = dir.path().join("survived");
+        let late = format!("read -r x < {0}/fifo; touch {1}", dir.path().display(), survived.display());
+        let fifo = dir.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // Silent; with a PIN and its pipe open; with a PIN and its pipe closed.
+        for begin in ["", "echo 12345678; ", "echo 12345678; exec >&-; "] {
+            let error = from_command(&words(&format!("{begin}{late}")), short).unwrap_err();
+            assert!(error.contains("within 300ms") && error.contains("sh: "), "{error}");
+            assert!(!error.contains("1234"), "{error}");
+        }
+        // They are gone: nobody reads what they waited for.
+        let mut to = OpenOptions::new();
+        let error = to.write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENXIO));
+        assert!(!survived.exists());
+    }
+
+    #[test]
+    fn a_command_that_prints_slowly_or_too_much_is_read_to_the_bound() {
+        let words = |script: &str| ["sh", "-c", script].map(str::to_owned);
+        let pin = from_command(&words("printf 12; sleep 0.05; echo 34"), COMMAND_TIME).unwrap();
+        assert_eq!(*pin, "1234");
+        // Without an end: it is cut off at once, not waited for.
+        assert!(from_command(&words("while :; do echo 1; done"), COMMAND_TIME).is_err());
+    }
+
+    #[test]
     fn a_credential_is_a_name_and_never_a_path() {
         for name in ["", "../x", "a/b", ".x"] {
             assert!(from_credential(name).unwrap_err().contains("not the name"));
