@@ -14,7 +14,7 @@
 pub mod corpus;
 mod targets;
 
-use targets::{texts, wire};
+use targets::{kept, served, texts, wire};
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -24,10 +24,21 @@ pub const TARGETS: &[Target] = &[
     ("header", wire::header),
     ("frames", wire::frames),
     ("bodies", wire::bodies),
+    ("batch", wire::batch),
     ("context", wire::context),
     ("blob", wire::blob),
     ("config", texts::config),
     ("profile", texts::profile),
+    ("stream", served::stream),
+    ("hello", served::hello),
+    ("http", served::http),
+    ("helper", served::helper),
+    ("record", kept::record),
+    ("domain", kept::domain),
+    ("recovery", kept::recovery),
+    ("audit", kept::audit),
+    ("backup", kept::backup),
+    ("chunk", kept::chunk),
 ];
 
 /// The environment variable that tells libFuzzer's program its target.

@@ -1,6 +1,5 @@
-//! Every target over the whole corpus (the golden vectors, the example
-//! configuration, the profiles) and over mutations of it that are the same in
-//! every run. A failure prints the target and the input in hex.
+//! Every target over its seeds and over mutations of them that are the same in every
+//! run. A failure prints the target and the input in hex.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -8,8 +7,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use claviger_fuzz::TARGETS;
 use claviger_fuzz::corpus::{self, MAX_INPUT};
-use claviger_protocol::{BlobRef, EncryptionContext, Opcode, Reply, Request, frame};
+use claviger_hsm_profiles::Profile;
+use claviger_protocol::backup::BackupReader;
+use claviger_protocol::body::HelloRequest;
+use claviger_protocol::limits::HEADER_LEN;
+use claviger_protocol::{BlobRef, EncryptionContext, Opcode, Reply, Request, codec, frame};
+use clavigerd::backend::hsm::RecoveryFile;
+use clavigerd::backend::hsm::domain::DomainHeader;
+use clavigerd::backup::Opened;
 use clavigerd::config::Config;
+use clavigerd::keyring::record::KeyRecord;
+use clavigerd::server::Asked;
 
 /// Where the mutations start; a failure prints it.
 const SEED: u64 = 0x636c_6176_6967_6572;
@@ -81,26 +89,48 @@ fn every_target_keeps_its_properties_over_the_corpus_and_its_mutations() {
     }
 }
 
+/// Whether a parser accepts an input.
+type Reader = fn(&[u8]) -> bool;
+
 #[test]
-fn the_corpus_reaches_behind_every_parser() {
-    let corpus = corpus::all();
-    let text = |input: &Vec<u8>| String::from_utf8(input.clone()).unwrap_or_default();
+fn the_seeds_reach_behind_every_parser() {
+    let vectors = corpus::of("bodies");
     for &opcode in Opcode::ALL {
         let [low, high] = opcode.number().to_le_bytes();
         let bodies = |direction| {
             let start = [low, high, direction];
-            corpus.iter().filter_map(move |input| input.strip_prefix(&start))
+            vectors.iter().filter_map(move |input| input.strip_prefix(&start))
         };
         assert!(bodies(0).any(|body| Request::decode(opcode, body).is_ok()), "no request of {opcode:?}");
         assert!(bodies(1).any(|body| Reply::decode(opcode, body).is_ok()), "no reply of {opcode:?}");
     }
-    assert!(corpus.iter().any(|input| matches!(frame::peek(input, 4096), Ok(Some(_)))));
-    assert!(corpus.iter().any(|input| EncryptionContext::from_canonical(input.clone()).is_ok()));
-    assert!(corpus.iter().any(|input| BlobRef::parse(input).is_ok()));
-    assert!(corpus.iter().any(|input| Config::parse(&text(input), "seed.toml").is_ok()));
-    assert!(
-        corpus.iter().any(|input| claviger_hsm_profiles::Profile::parse("seed.toml", &text(input)).is_ok())
-    );
+    let readers: [(&str, Reader); 12] = [
+        ("frames", |input| matches!(frame::peek(input, 4096), Ok(Some(_)))),
+        ("stream", |input| matches!(frame::peek(&input[2..], 4096), Ok(Some(_)))),
+        ("hello", |input| {
+            input.get(HEADER_LEN..).is_some_and(|body| codec::decode::<HelloRequest>(body).is_ok())
+        }),
+        ("context", |input| EncryptionContext::from_canonical(input.to_vec()).is_ok()),
+        ("blob", |input| BlobRef::parse(input).is_ok()),
+        ("config", |input| Config::parse(&text(input), "seed.toml").is_ok()),
+        ("profile", |input| Profile::parse("seed.toml", &text(input)).is_ok()),
+        ("http", |input| matches!(Asked::read(input), Some(Asked::Metrics { .. }))),
+        ("domain", |input| DomainHeader::parse(input).is_ok()),
+        ("recovery", |input| RecoveryFile::parse(input).is_ok()),
+        ("backup", |input| BackupReader::new(input).is_ok()),
+        ("chunk", |input| Opened::parse(input).is_some()),
+    ];
+    for (target, reads) in readers {
+        assert!(corpus::of(target).iter().any(|input| reads(input)), "no seed of {target} is read");
+    }
+    let record = &corpus::of("record")[0][1..];
+    assert!(codec::decode::<KeyRecord>(record).is_ok());
+    let commands = corpus::of("helper").iter().filter(|input| input[0] == 0).count();
+    assert!(commands >= 8, "only {commands} commands of the helper");
+}
+
+fn text(input: &[u8]) -> String {
+    String::from_utf8(input.to_vec()).unwrap_or_default()
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! What comes over a socket, and what is kept of it: headers, frames, bodies, batches,
 //! contexts, blobs.
 
+use claviger_protocol::batch::Results;
 use claviger_protocol::blob::TAG_LEN;
-use claviger_protocol::codec::{DecodeError, EncodeError};
-use claviger_protocol::limits::{CEILING_MAX_BODY, HEADER_LEN, MAX_CONTEXT_LEN};
+use claviger_protocol::body::{BatchRequest, ErrorBody};
+use claviger_protocol::codec::{self, DecodeError, EncodeError};
+use claviger_protocol::limits::{CEILING_MAX_BODY, HEADER_LEN, MAX_BODY_BEFORE_HELLO, MAX_CONTEXT_LEN};
 use claviger_protocol::{
     BlobRef, Code, EncryptionContext, FrameError, Header, Opcode, Reply, Request, frame,
 };
+
+use super::folded;
 
 /// The cap that [`frames`] reads with: small, so that inputs meet it.
 const FRAME_CAP: u32 = 4096;
@@ -83,11 +87,29 @@ fn one_form<T>(
     }
 }
 
-/// The bytes without order and case.
-fn folded(bytes: &[u8]) -> Vec<u8> {
-    let mut out = bytes.to_ascii_lowercase();
-    out.sort_unstable();
-    out
+/// Each item of a batch is a call or is refused by itself, and the results never outgrow
+/// the smallest frame. Input: as for [`bodies`], whose opcode doesn't matter.
+pub(crate) fn batch(input: &[u8]) {
+    let Some((_, body)) = input.split_first_chunk::<3>() else { return };
+    let Ok(batch) = codec::decode::<BatchRequest>(body) else { return };
+    let mut results = Results::new(batch.items.len(), MAX_BODY_BEFORE_HELLO);
+    let mut codes = Vec::new();
+    for item in &batch.items {
+        codes.push(match item.request() {
+            Ok(request) => {
+                assert!(request.opcode().row().batchable);
+                results.reply(item.body.clone())
+            }
+            Err(error) => {
+                let message = error.to_string();
+                results.refusal(error.code(), &ErrorBody { message, retry_after_ms: 0 });
+                error.code()
+            }
+        });
+    }
+    let reply = results.finish();
+    assert!(reply.results.iter().map(|result| result.status).eq(codes.iter().map(|code| code.number())));
+    assert!(codec::encode(&reply).unwrap().len() <= MAX_BODY_BEFORE_HELLO);
 }
 
 /// An accepted context is the canonical form of its own pairs.
