@@ -13,6 +13,8 @@ pub mod serve;
 mod token;
 mod wire;
 
+pub use wire::rewritten;
+
 #[cfg(test)]
 mod tests;
 
