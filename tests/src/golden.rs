@@ -144,8 +144,15 @@ fn printed(bytes: &[u8]) -> String {
 /// A line without what was measured: the value of a field that names a measure.
 fn measured(line: &str) -> String {
     let fields = [
-        "\"uptime_ms\"", "\"round_trip_us\"", "\"bytes\"", "\"records\"", "bytes  ", "records  ", "uptime  ",
-        "\"next_page\": \"", "there are more: --page ",
+        "\"uptime_ms\"",
+        "\"round_trip_us\"",
+        "\"bytes\"",
+        "\"records\"",
+        "bytes  ",
+        "records  ",
+        "uptime  ",
+        "\"next_page\": \"",
+        "there are more: --page ",
     ];
     let start = line.trim_start();
     if let Some(field) = fields.iter().find(|field| start.starts_with(**field)) {

@@ -223,6 +223,7 @@ fn the_life_of_a_domain_on_the_daemons_command_line() {
     let config = ["--config", "claviger.toml"];
     let run = |session: &mut Session, args: &[&str]| session.daemon(&[args, &config].concat());
     let _ = run(&mut session, &["check-config"]);
+    unfit(&mut session);
     let _ = run(&mut session, &["hsm", "probe"]);
     let _ = run(&mut session, &["hsm", "probe", "--json"]);
     let _ = run(&mut session, &["hsm", "init", "--recovery", "none.pem"]);
@@ -258,6 +259,20 @@ fn the_life_of_a_domain_on_the_daemons_command_line() {
     session.golden.finish();
 }
 
+/// A configuration that is right in itself and names what isn't.
+fn unfit(session: &mut Session) {
+    let dir = session.site.dir().to_owned();
+    let good = std::fs::read_to_string(session.site.config_file()).unwrap();
+    let (state, pin) = (text(&dir).to_owned() + "/state", text(&dir).to_owned() + "/pin");
+    let bad = good
+        .replace("/usr/lib/softhsm/libsofthsm2.so", "/nonexistent/module.so")
+        .replace(&state, "/proc/none/state")
+        .replace(&pin, &format!("{pin}.none"))
+        .replace("app.sock\"", "none/app.sock\"\ngroup = \"nobody-of-this-name\"");
+    std::fs::write(dir.join("unfit.toml"), bad).unwrap();
+    let _ = session.daemon(&["check-config", "--config", "unfit.toml"]);
+}
+
 /// What a daemon says whose HSM went away.
 fn locked(session: &mut Session) {
     session.golden.say("the token is gone");
@@ -282,8 +297,26 @@ fn locked(session: &mut Session) {
 fn bad_usage_of_the_daemon_and_bad_configurations() {
     let site = Arc::new(Site::bare(Token::Embedded));
     let mut session = Session::new("daemon-usage", &site);
+    for command in [
+        &[][..],
+        &["check-config"],
+        &["restore"],
+        &["hsm"],
+        &["hsm", "probe"],
+        &["hsm", "bench"],
+        &["hsm", "init"],
+        &["hsm", "restore"],
+        &["completions"],
+        &["man"],
+    ] {
+        let _ = session.daemon(&[command, &["--help"]].concat());
+    }
     for args in [
         &[][..],
+        &["hsm", "probe", "--json"],
+        &["hsm", "probe", "--json", "--config", "none.toml"],
+        &["hsm", "bench", "--json", "--only", "nothing"],
+        &["restore", "none.backup", "--json"],
         &["frobnicate"],
         &["--dev"],
         &["--dev", "--config", "claviger.toml", "--state-dir", "s"],
@@ -302,8 +335,11 @@ fn bad_usage_of_the_daemon_and_bad_configurations() {
         ("empty", ""),
         ("broken", "state_dir = \n"),
         ("unknown", "speed = 11\n[[hsm]]\nname = \"a\"\nprofile = \"embedded\"\npin = { env = \"P\" }\n"),
-        ("wrong", "state_dir = \"here\"\nlock_memory = \"maybe\"\n[admin]\nmode = \"0666\"\n[limits]\nmax_body = 1\n\
-          [[hsm]]\nname = \"a\"\nprofile = \"softhsm2\"\nmodule = \"lib.so\"\npin = { file = \"a\", env = \"b\" }\n"),
+        (
+            "wrong",
+            "state_dir = \"here\"\nlock_memory = \"maybe\"\n[admin]\nmode = \"0666\"\n[limits]\nmax_body = 1\n\
+          [[hsm]]\nname = \"a\"\nprofile = \"softhsm2\"\nmodule = \"lib.so\"\npin = { file = \"a\", env = \"b\" }\n",
+        ),
     ] {
         let file = format!("{name}.toml");
         std::fs::write(site.dir().join(&file), toml).unwrap();
