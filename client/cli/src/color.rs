@@ -7,15 +7,16 @@ use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use clap::builder::styling::AnsiColor;
 
-/// When output has colours.
+/// When output has colours. Its variants have no help of their own: it would make every
+/// command's help the long one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
-    /// On terminals, unless NO_COLOR is set (no-color.org) or TERM is dumb
+    // On terminals, unless NO_COLOR is set (no-color.org) or TERM is dumb
     #[default]
     Auto,
-    /// In pipes and files too
+    // In pipes and files too
     Always,
-    /// Nowhere
+    // Nowhere
     Never,
 }
 
