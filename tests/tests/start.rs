@@ -106,7 +106,10 @@ fn a_bad_configuration_is_told_by_line_key_and_expectation() {
     std::fs::write(&file, "state_dir = \n").unwrap();
     let (code, said) = failed(&mut clavigerd(["check-config", "--config", text(&file)]));
     assert!(code == 2 && said.contains(":1:"), "{said}");
-    std::fs::write(&file, hsm).unwrap();
+    // What it names is looked at too: here a place that fits.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (state, socket) = (dir.path().join("state"), dir.path().join("admin.sock"));
+    std::fs::write(&file, format!("state_dir = {state:?}\n{hsm}[admin]\nsocket = {socket:?}\n")).unwrap();
     assert!(run(&mut clavigerd(["check-config", "--config", text(&file)])).status.success());
 }
 

@@ -6,6 +6,7 @@
 //! What stands in brackets is retried while the HSM isn't there; until then only
 //! ping and status are answered. While it serves, `watch` opens a helper that was lost again.
 
+pub mod inspect;
 pub mod process;
 mod reload;
 mod supervisor;
