@@ -23,7 +23,7 @@ DENY_VERSION=0.20.2
 # token, PKCS#11 spy, independent oracles, and proofs about system calls.
 # groff: the tests read the manual pages with it.
 PACKAGES=(build-essential perl make clang libclang-dev pkg-config git ca-certificates
-    softhsm2 opensc openssl python3 python3-cryptography strace groff systemd)
+    softhsm2 opensc openssl python3 python3-cryptography strace groff systemd mount)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }

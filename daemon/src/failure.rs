@@ -42,6 +42,10 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::new(Code::Busy, "the store's queue is full; try again"),
+            StoreError::ReadOnly => Self::new(
+                Code::ReadOnly,
+                "the disk of the daemon's state directory is full: nothing was changed, keys can still be used; free space there, and changes are taken again by themselves",
+            ),
             StoreError::Conflict { .. } => Self::new(Code::Busy, "another change came first; try again"),
             StoreError::TooLarge => Self::new(
                 Code::InvalidArgument,

@@ -19,4 +19,5 @@ pub mod policy;
 pub mod resolve;
 pub mod server;
 pub mod service;
+pub mod space;
 pub mod store;

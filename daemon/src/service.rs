@@ -35,6 +35,7 @@ use crate::metrics::{self, Requests, Times};
 use crate::ops;
 use crate::policy;
 use crate::resolve::resolve;
+use crate::space::Space;
 
 use exit::Serious;
 use reply::{error_body, write_reply};
@@ -94,6 +95,7 @@ pub struct Service {
     admission: Admission,
     keyring: OnceLock<Arc<Keyring>>,
     stopping: AtomicBool,
+    space: OnceLock<Arc<Space>>,
 }
 
 impl Service {
@@ -113,6 +115,7 @@ impl Service {
             admission: Admission::new(places),
             keyring: OnceLock::new(),
             stopping: AtomicBool::new(false),
+            space: OnceLock::new(),
         }
     }
 
@@ -146,6 +149,16 @@ impl Service {
     #[must_use]
     pub fn running(&self) -> usize {
         self.admission.running()
+    }
+
+    /// The disk that state is kept on.
+    pub fn on_disk(&self, space: Arc<Space>) {
+        let _ = self.space.set(space);
+    }
+
+    /// Asks the disk; says whether changes are refused because it is full.
+    pub fn disk_is_full(&self) -> bool {
+        self.space.get().is_some_and(|space| !space.look())
     }
 
     /// Tells status that the daemon is stopping.

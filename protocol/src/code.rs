@@ -101,6 +101,8 @@ codes! {
     StoreUnavailable = 61 retry "the store can't be used",
     /// The call could not be recorded in the audit log, so it was not answered.
     AuditUnavailable = 62 retry "the audit log can't be written",
+    /// The disk is full: keys can be used, nothing can be changed.
+    ReadOnly = 63 retry "the daemon's disk is full, so nothing can be changed now",
     /// Known and not in this version.
     NotAvailable = 70 never "this version can't do it yet",
     /// A fault in the daemon.

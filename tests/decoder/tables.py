@@ -14,7 +14,7 @@ CODES = {
     30: "InvalidKeyState", 31: "InvalidKeyUsage", 32: "UnsupportedByHsm", 33: "AlreadyExists",
     34: "ClientTokenReused", 35: "KeyExhausted", 40: "InvalidCiphertext", 50: "Busy", 51: "Throttled",
     52: "DeadlineExceeded", 53: "ShuttingDown", 60: "HsmUnavailable", 61: "StoreUnavailable",
-    62: "AuditUnavailable", 70: "NotAvailable", 99: "Internal",
+    62: "AuditUnavailable", 63: "ReadOnly", 70: "NotAvailable", 99: "Internal",
 }
 
 # Section 7.2.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -13,6 +13,7 @@ use super::line::Lines;
 use super::{AuditFailed, Event};
 use crate::edge::Worker;
 use crate::metrics::groups::AuditCounts;
+use crate::space::{Space, is_full};
 
 /// Outcome of a call that was dropped before its answer: its client went away.
 pub(super) const ABANDONED: u16 = u16::MAX;
@@ -35,6 +36,8 @@ pub struct AuditLog {
     written: Notify,
     syncer: Worker,
     spare: Mutex<Vec<Scratch>>,
+    /// Where room comes from on a full disk.
+    space: OnceLock<Arc<Space>>,
     counts: AuditCounts,
 }
 
@@ -82,8 +85,14 @@ impl AuditLog {
             written: Notify::new(),
             syncer,
             spare: Mutex::default(),
+            space: OnceLock::new(),
             counts: AuditCounts::default(),
         }
+    }
+
+    /// On a full disk, room for events comes from there.
+    pub fn on_disk(&self, space: Arc<Space>) {
+        let _ = self.space.set(space);
     }
 
     /// A log that a simulation reads back with [`AuditLog::lines`].
@@ -144,7 +153,17 @@ impl AuditLog {
         match &mut *sink {
             Sink::Memory(log) => log.extend_from_slice(text),
             Sink::File { file, len } => {
-                if let Err(error) = (&**file).write_all(text) {
+                let mut written = (&**file).write_all(text);
+                // A full disk: the ballast gives way, step by step.
+                while written.as_ref().is_err_and(is_full)
+                    && self.space.get().is_some_and(|space| space.give_way())
+                {
+                    if let Err(error) = file.set_len(*len) {
+                        return Err(self.give_up(&error));
+                    }
+                    written = (&**file).write_all(text);
+                }
+                if let Err(error) = written {
                     // Once, however many calls it costs.
                     if !self.failing.swap(true, Ordering::AcqRel) {
                         tracing::error!(%error, "the audit log (audit.jsonl in the state directory) can't be written: calls are refused until it can");

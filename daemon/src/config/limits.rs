@@ -48,6 +48,10 @@ const STORE_CACHE: RangeInclusive<u64> = MIB..=1024 * GIB;
 /// Between two attempts at an HSM: each may cost it a login.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 
+/// Bytes of the ballast on the state directory's disk; a quarter is what one group of
+/// commits may take.
+const BALLAST: RangeInclusive<u64> = 16 * MIB..=64 * GIB;
+
 /// Reads the section.
 pub(super) fn limits(mut table: Table<'_, '_>) -> Checked<Limits> {
     let limits = each(&mut table).and_then(|limits| together(&table, limits));
@@ -74,6 +78,7 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
     let store_cache_bytes = size(t, "store_cache_bytes", default.store_cache_bytes, &STORE_CACHE);
     let store_queue = count(t, "store_queue", default.store_queue, &QUEUE);
     let hsm_retry = time(t, "hsm_retry", default.hsm_retry, &RETRY);
+    let ballast_bytes = size(t, "ballast_bytes", default.ballast_bytes, &BALLAST);
     Ok(Limits {
         max_body: max_body?,
         max_plaintext: max_plaintext?,
@@ -91,6 +96,7 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
         store_cache_bytes: store_cache_bytes?,
         store_queue: store_queue?,
         hsm_retry: hsm_retry?,
+        ballast_bytes: ballast_bytes?,
     })
 }
 

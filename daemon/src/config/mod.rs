@@ -381,6 +381,8 @@ pub struct Limits {
     pub store_queue: usize,
     /// Time between attempts to open an HSM that isn't there.
     pub hsm_retry: Duration,
+    /// Bytes of the file that keeps room on the state directory's disk.
+    pub ballast_bytes: u64,
 }
 
 impl Default for Limits {
@@ -402,6 +404,7 @@ impl Default for Limits {
             store_cache_bytes: 32 * 1024 * 1024,
             store_queue: 4096,
             hsm_retry: Duration::from_secs(5),
+            ballast_bytes: 32 << 20,
         }
     }
 }

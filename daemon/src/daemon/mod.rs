@@ -33,6 +33,7 @@ use crate::logs::Logs;
 use crate::metrics::Exposition;
 use crate::server::{BindError, Listener, MetricsListener, Passed, Server};
 use crate::service::Service;
+use crate::space::{BALLAST, Space};
 use crate::store::{OpenError, SledStore, StateLock, Store, StoreError};
 
 /// What to do where records wait for a domain that isn't there.
@@ -48,6 +49,14 @@ pub enum DaemonError {
     /// The audit log.
     #[error("the audit log {path} can't be opened: {error}")]
     Audit {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The ballast on the disk.
+    #[error("the ballast {path} can't be opened: {error}")]
+    Ballast {
         /// Where.
         path: PathBuf,
         /// Why.
@@ -101,12 +110,19 @@ pub async fn run(
     let supervisor = Arc::new(supervisor);
     let state = StateLock::acquire(&config.state_dir)?;
     restore::refuse_unfinished(&config.state_dir).map_err(|error| DaemonError::Domain(error.to_string()))?;
-    let log = open_log(&config, &edge)?;
     let limits = &config.limits;
+    // Before anything is written there.
+    let space = Space::open(&config.state_dir, limits.ballast_bytes).map(Arc::new);
+    let space =
+        space.map_err(|error| DaemonError::Ballast { path: config.state_dir.join(BALLAST), error })?;
+    let log = open_log(&config, &edge)?;
     let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge)?;
     let members = config.hsm.iter().map(|m| (m.name.clone(), m.profile.name.clone(), m.profile.hardware));
     let pool = Pool::new(members, edge.clock.now());
     let service = Arc::new(Service::new(edge.clone(), limits.clone(), Arc::clone(&log), pool));
+    log.on_disk(Arc::clone(&space));
+    store.on_disk(Arc::clone(&space));
+    service.on_disk(Arc::clone(&space));
     let background = Tasks::default();
     let halt = CancellationToken::new();
 
@@ -140,6 +156,7 @@ pub async fn run(
     let ended = tokio::select! {
         ended = async {
             let watch = unlocking.run().await?;
+            space.started();
             serving();
             stop.run_until_cancelled(watch.run()).await;
             Ok(())

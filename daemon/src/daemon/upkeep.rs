@@ -90,7 +90,9 @@ async fn sweep(service: Arc<Service>, halt: CancellationToken) {
     let mut sweeps = 0_u32;
     loop {
         let goes_on = pause(&service.edge.clock, SWEEP_EVERY, &halt).await;
-        if let Err(failure) = sweep_once(&service, sweeps.is_multiple_of(SWEEPS_PER_PURGE)).await {
+        // On a full disk there is nothing that it could change.
+        let full = service.disk_is_full();
+        if !full && let Err(failure) = sweep_once(&service, sweeps.is_multiple_of(SWEEPS_PER_PURGE)).await {
             tracing::warn!(%failure, "upkeep of the store failed; it will be tried again");
         }
         if !goes_on {

@@ -42,6 +42,11 @@ pub(super) fn status(service: &Service) -> StatusReply {
     if !keyring.member().hardware {
         warnings.push(format!("the HSM `{}` is a software token, not hardware", keyring.member().name));
     }
+    if service.disk_is_full() {
+        warnings.push(
+            "the disk of the state directory is full: changes are refused until there is room, keys stay in use".to_owned(),
+        );
+    }
     StatusReply {
         version: VERSION.into(),
         state: if service.stopping() { ServiceState::Stopping } else { ServiceState::Serving },

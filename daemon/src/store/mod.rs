@@ -97,6 +97,9 @@ pub enum StoreError {
     /// The committer's or reader's queue is full.
     #[error("the store's queue is full")]
     Busy,
+    /// The disk is full. Nothing was written, and nothing is lost.
+    #[error("the disk is full: nothing can be changed")]
+    ReadOnly,
     /// The batch or a value in it is larger than allowed.
     #[error("the change is too large for the store")]
     TooLarge,

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{oneshot, watch};
 
@@ -29,6 +29,7 @@ use super::sled_open::{self, Opened};
 use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
 use crate::edge::{Clock, Edge, Worker};
 use crate::metrics::groups::StoreCounts;
+use crate::space::Space;
 
 /// Tree key of the revision counter.
 pub(super) const REVISION_KEY: &[u8] = b"r";
@@ -66,6 +67,8 @@ struct Shared {
     revision: AtomicU64,
     watchers: Watchers,
     failure: watch::Sender<Option<String>>,
+    /// Whose word is asked before sled writes: it must not find the disk full.
+    space: OnceLock<Arc<Space>>,
 }
 
 impl SledStore {
@@ -108,10 +111,16 @@ impl SledStore {
             revision: AtomicU64::new(revision),
             watchers: Watchers::default(),
             failure: watch::Sender::new(None),
+            space: OnceLock::new(),
         });
         let serving = Arc::clone(&shared);
         let commits = Inbox::new(committer, queue, MAX_WAITING_BYTES, move |group| serving.serve(group));
         Ok(Arc::new(Self { shared, commits, reads }))
+    }
+
+    /// From now on nothing is written while there is no room for it.
+    pub fn on_disk(&self, space: Arc<Space>) {
+        let _ = self.shared.space.set(space);
     }
 
     /// Says, once, why no commit will ever succeed again. The daemon must end then:
@@ -254,6 +263,12 @@ impl Shared {
     }
 
     fn commit_group(&self, group: Vec<Commit>) -> Result<(), StoreError> {
+        if self.space.get().is_some_and(|space| !space.look()) {
+            for commit in group {
+                let _ = commit.answer.send(Err(StoreError::ReadOnly));
+            }
+            return Ok(());
+        }
         let (batches, answers): (Vec<_>, Vec<Answer>) =
             group.into_iter().map(|commit| (commit.batch, commit.answer)).unzip();
         match self.contain(|| self.write(&batches)) {
