@@ -35,7 +35,7 @@ man: build
 
 lint: setup-lint
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features claviger-fuzz/libfuzzer -- -D warnings
 	$(CARGO) deny --locked --log-level error check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --workspace
 

@@ -7,54 +7,25 @@ Needs Python 3.9 or later and the `cryptography` package (Debian: python3-crypto
     decoder.py check-spec SPEC.md        its own tables against the text's
     decoder.py check-vectors DIR         every golden vector
     decoder.py ping SOCKET               hello and ping to a live daemon
+    decoder.py encrypt SOCKET KEY        encrypts there, reads the blob, decrypts there
+    decoder.py backup SOCKET             reads a backup, and has it verified
+    decoder.py refused SOCKET DIR        sends what the vectors say is refused
     decoder.py decode HEX                one frame, as JSON
     decoder.py open-blob --key-hex K --blob-hex B [--context k=v]...
 """
 
 import argparse
 import json
-import os
 import pathlib
 import re
-import socket
-import struct
 import sys
 
 import blobs
+import live
 from bodies import Reader, canonical_context, decode, encode, parse_context
+from frames import decode_frame, frame, parse_header
 from tables import (BOUNDS, CAP_BEFORE_HELLO, CODES, DEFAULT_CAP, ENUMS, HEADER_LEN, OPERATIONS, STRUCTS, Refused,
                     unhex)
-
-HEADER = struct.Struct("<IBBHQIHH")
-HEADER_FIELDS = ("length", "version", "flags", "opcode", "request_id", "deadline_ms", "status", "reserved")
-
-
-# Section 3.
-
-def parse_header(data):
-    if len(data) < HEADER_LEN:
-        raise Refused("Malformed", "a header has 24 bytes")
-    return dict(zip(HEADER_FIELDS, HEADER.unpack(data[:HEADER_LEN])))
-
-
-def frame(opcode, request_id, body, *, deadline_ms=0, status=0, version=1, flags=0, reserved=0, length=None):
-    length = len(body) if length is None else length
-    return HEADER.pack(length, version, flags, opcode, request_id, deadline_ms, status, reserved) + body
-
-
-def body_type(header, is_reply):
-    name, reply, _, _ = OPERATIONS[header["opcode"]]
-    if header["status"]:
-        return "ErrorBody"
-    return reply if is_reply else name + "Request"
-
-
-def decode_frame(data, is_reply):
-    header, body = parse_header(data), data[HEADER_LEN:]
-    if header["length"] != len(body):
-        raise Refused("Malformed", "the frame isn't whole")
-    kind = body_type(header, is_reply)
-    return header, kind, decode(kind, body)
 
 
 class Connection:
@@ -259,40 +230,6 @@ def check_spec(path):
     return faults
 
 
-# A live daemon.
-
-def receive(stream):
-    header = stream.read(HEADER_LEN)
-    if len(header) < HEADER_LEN:
-        raise ConnectionError("the daemon closed the connection")
-    return header + stream.read(parse_header(header)["length"])
-
-
-def call(connection, stream, opcode, request_id, body):
-    connection.sendall(frame(opcode, request_id, encode(OPERATIONS[opcode][0] + "Request", body), deadline_ms=5000))
-    header, kind, reply = decode_frame(receive(stream), True)
-    if (header["request_id"], header["opcode"]) != (request_id, opcode):
-        raise ConnectionError(f"a reply to something else: {header}")
-    if header["status"]:
-        raise Refused(CODES.get(header["status"], str(header["status"])), reply["message"])
-    return reply
-
-
-def ping(path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(10)
-        connection.connect(path)
-        stream = connection.makefile("rb")
-        hello = call(connection, stream, 0x0001, 1, {
-            "min_version": 1, "max_version": 1, "agent": "decoder.py/1", "auth_method": {"AuthMethod": "none"},
-            "access_key": "", "client_nonce": {"hex": "00" * 32}, "proof": {"hex": ""}, "frame_authenticator": False})
-        payload = {"hex": os.urandom(32).hex()}
-        pong = call(connection, stream, 0x0002, 2, {"payload": payload})
-        if pong["payload"] != payload:
-            raise ConnectionError("ping came back changed")
-        return {"hello": hello, "ping": pong}
-
-
 # The command line.
 
 def arguments():
@@ -301,6 +238,13 @@ def arguments():
     commands.add_parser("check-spec", help="compare its tables with the text's").add_argument("path")
     commands.add_parser("check-vectors", help="check every golden vector").add_argument("path")
     commands.add_parser("ping", help="hello and ping to a live daemon").add_argument("socket")
+    encrypting = commands.add_parser("encrypt", help="encrypt and decrypt on a live daemon")
+    encrypting.add_argument("socket")
+    encrypting.add_argument("key")
+    commands.add_parser("backup", help="read and verify a live daemon's backup").add_argument("socket")
+    refusing = commands.add_parser("refused", help="send what a live daemon has to refuse")
+    refusing.add_argument("socket")
+    refusing.add_argument("path")
     one = commands.add_parser("decode", help="show one frame")
     one.add_argument("hex")
     one.add_argument("--reply", action="store_true")
@@ -320,7 +264,15 @@ def run(options):
         print(f"{vectors.checked} checks")
         return vectors.failures
     if options.command == "ping":
-        print(json.dumps(ping(options.socket), indent=2))
+        print(json.dumps(live.ping(options.socket), indent=2))
+    elif options.command == "encrypt":
+        print(json.dumps(live.encrypt(options.socket, options.key), indent=2))
+    elif options.command == "backup":
+        print(json.dumps(live.backup(options.socket), indent=2))
+    elif options.command == "refused":
+        checked, faults = live.refused(options.socket, pathlib.Path(options.path))
+        print(f"{checked} refusals")
+        return faults
     elif options.command == "decode":
         header, kind, body = decode_frame(bytes.fromhex(options.hex), options.reply)
         print(json.dumps({"header": header, "type": kind, "body": body}, indent=2, ensure_ascii=False))

@@ -35,6 +35,26 @@ fn the_independent_decoder_speaks_with_the_daemon() {
 }
 
 #[test]
+fn the_independent_decoder_encrypts_backs_up_and_is_refused() {
+    on_both_tokens(|daemon| {
+        let (admin, app) = (daemon.site().admin_socket(), daemon.site().app_socket());
+        for level in LEVELS {
+            let key = daemon.admin().create(level).to_string();
+            let said: Value = serde_json::from_slice(&decoder(&["encrypt", text(&app), &key])).unwrap();
+            assert_eq!(said["key_id"], key);
+            assert!(said["changed"].as_u64().unwrap() > 100);
+        }
+        let said: Value = serde_json::from_slice(&decoder(&["backup", text(&admin)])).unwrap();
+        assert!(said["chunks"].as_u64().unwrap() >= 1 && said["records"].as_u64().unwrap() >= 4, "{said}");
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/vectors");
+        let said = decoder(&["refused", text(&admin), text(&vectors)]);
+        let count = String::from_utf8(said).unwrap();
+        let count: u32 = count.split(' ').next().unwrap().parse().unwrap();
+        assert!(count >= 100, "only {count} refusals were tried");
+    });
+}
+
+#[test]
 fn the_rust_client_pipelines_batches_and_comes_back_after_kill_9() {
     for token in each_token() {
         let site = Site::new(token);

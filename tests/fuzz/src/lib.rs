@@ -3,7 +3,7 @@
 //! input. Two things call them: the test in `tests/corpus.rs`, with mutations that are
 //! the same in every run, and libFuzzer (`make fuzz`), which looks for new ways.
 //!
-//! A further parser joins with its function in [`targets`] and a row in [`TARGETS`];
+//! A further parser joins with its function in `targets` and a row in [`TARGETS`];
 //! its seeds join in [`corpus`].
 
 #![allow(

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use claviger_protocol::backup::{BackupHeader, BackupReader, SealedChunk, TAG_LEN};
@@ -17,7 +17,7 @@ use clavigerd::keyring::record::{
 };
 use clavigerd::store::{MemoryStore, Record, Sealed, Store, StoreError, Versioned};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use super::folded;
@@ -34,13 +34,6 @@ static RECORDS: LazyLock<Sealed> = LazyLock::new(|| {
     let edge = Edge { clock, entropy, workers, background: Background::manual().0 };
     let store: Arc<dyn Store> = MemoryStore::new(&edge, 1).unwrap();
     Sealed::new(store, &[7; 32])
-});
-
-/// A directory for a file of one process: in memory where there is such a place.
-static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
-    let memory = Path::new("/dev/shm");
-    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    tempfile::tempdir_in(place).unwrap()
 });
 
 /// A record of any kind. Input: a byte that says which, the body.
@@ -108,13 +101,17 @@ pub(crate) fn recovery(input: &[u8]) {
 /// Whatever an audit log ends with, the next event is one line of its own, and nothing
 /// that was there is lost.
 pub(crate) fn audit(input: &[u8]) {
-    let path: PathBuf = DIRECTORY.path().join("audit.jsonl");
-    fs::write(&path, input).unwrap();
-    let log = AuditLog::open(&path, Workers::manual().0.start("audit", 1).unwrap()).unwrap();
+    // In memory, where there is such a place: the log syncs what it writes.
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let file = NamedTempFile::new_in(place).unwrap();
+    let path = file.path();
+    fs::write(path, input).unwrap();
+    let log = AuditLog::open(path, Workers::manual().0.start("audit", 1).unwrap()).unwrap();
     let mut event = Event::internal(Uuid::nil(), 0, "rotateKey");
     event.request_id = REQUEST_ID;
     log.record(&[event]).unwrap();
-    let after = fs::read(&path).unwrap();
+    let after = fs::read(path).unwrap();
     let added = after.strip_prefix(input).unwrap();
     let cut = !(input.is_empty() || input.ends_with(b"\n"));
     let line = if cut { added.strip_prefix(b"\n").unwrap() } else { added };
