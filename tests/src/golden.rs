@@ -132,7 +132,7 @@ fn printed(bytes: &[u8]) -> String {
     if let Ok(object) = serde_json::from_slice::<Value>(bytes)
         && object.is_object()
     {
-        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1, "--json prints one line");
+        assert_eq!(bytes.split(|byte| *byte == b'\n').count(), 2, "--json prints one line");
         return serde_json::to_string_pretty(&object).expect("JSON stays JSON");
     }
     match std::str::from_utf8(bytes) {

@@ -60,12 +60,12 @@ fn making(made: Step) -> ControlFlow<()> {
 }
 
 pub(crate) fn restore_backup(
-    run: Run,
+    run: &Run,
     file: &Path,
     private_key: Option<&Path>,
     json: bool,
 ) -> Result<(), Failed> {
-    let config = place(&run)?;
+    let config = place(run)?;
     logs::start(&LogConfig::default());
     let edge = Edge::system();
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
@@ -219,7 +219,7 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failed> {
     // Into memory first: the generator panics where a stream breaks.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "clavigerd", &mut script);
-    std::io::stdout().write_all(&script).map_err(Failed::output)
+    std::io::stdout().write_all(&script).map_err(|error| Failed::output(&error))
 }
 
 fn verdict(ok: bool, reason: Option<&str>) -> String {
