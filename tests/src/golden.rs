@@ -47,7 +47,7 @@ impl Golden {
     pub fn run(&mut self, shown: &str, command: &mut Command, input: &[u8]) -> Output {
         let output = run_with_input(command, input);
         let shown = self.masked(shown);
-        let _ = writeln!(self.text, "$ {shown}");
+        let _ = writeln!(self.text, "$ {}", shown.trim_end());
         let stdout = printed(&output.stdout);
         self.stream("", &stdout);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -61,7 +61,7 @@ impl Golden {
 
     fn stream(&mut self, mark: &str, text: &str) {
         for line in self.masked(text).lines() {
-            let _ = writeln!(self.text, "{mark}{}", measured(line));
+            let _ = writeln!(self.text, "{}", format!("{mark}{}", measured(line)).trim_end());
         }
     }
 
@@ -132,7 +132,7 @@ fn printed(bytes: &[u8]) -> String {
     if let Ok(object) = serde_json::from_slice::<Value>(bytes)
         && object.is_object()
     {
-        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1, "--json prints one line");
+        assert_eq!(bytes.split(|byte| *byte == b'\n').count(), 2, "--json prints one line");
         return serde_json::to_string_pretty(&object).expect("JSON stays JSON");
     }
     match std::str::from_utf8(bytes) {
@@ -161,8 +161,8 @@ fn measured(line: &str) -> String {
         return format!("{}{field} <varies>{comma}", &line[..line.len() - start.len()]);
     }
     match line.split_once(" answered in ") {
-        Some((before, _)) => format!("{before} answered in <varies>"),
-        None => line.trim_end().to_owned(),
+        Some((before, after)) if after.ends_with(" µs") => format!("{before} answered in <varies>"),
+        Some(_) | None => line.trim_end().to_owned(),
     }
 }
 

@@ -69,7 +69,9 @@ fn every_command_of_the_client() {
     session.both(&["key", "describe", "alias/web"], b"");
     session.both(&["key", "list", "--tag", "team=web"], b"");
     session.both(&["key", "list", "--state", "Disabled"], b"");
-    session.both(&["key", "list", "--limit", "1"], b"");
+    // Which of the two comes first is chance, so this is no part of the transcript.
+    let page = claviger_tests::cli::claviger(&site, &["key", "list", "--limit", "1"], b"");
+    assert!(String::from_utf8(page.stdout).unwrap().contains("\nthere are more: --page "));
     session.both(&["key", "disable", "alias/pay", "alias/none"], b"");
     session.both(&["key", "enable", "alias/pay"], b"");
     let _ = session.claviger(&["encrypt", "alias/pay", "--out", "card.blob"], b"4929");
@@ -291,6 +293,48 @@ fn locked(session: &mut Session) {
     let _ = session.claviger(&["backup", "create", "locked.backup"], b"");
     daemon.terminate();
     site.softhsm().init_token();
+}
+
+/// What a terminal shows of a command line.
+fn on_a_terminal(site: &Site, line: &str) -> String {
+    let mut command = site.program(Command::new("script"));
+    command.env("TERM", "xterm").env_remove("NO_COLOR").env("CLAVIGER_SOCKET", site.admin_socket());
+    command.current_dir(site.dir()).args(["-qc", line, "/dev/null"]);
+    String::from_utf8_lossy(&tool(&mut command)).into_owned()
+}
+
+#[test]
+fn terminals_see_progress_and_colours_and_pipes_none() {
+    let site = Site::new(Token::SoftHsm);
+    let daemon = site.start();
+    let (client, server) = (binary("claviger"), binary("clavigerd"));
+    let (client, server) = (text(&client), text(&server));
+    let bench = format!("{client} bench ping --requests 3 --no-baselines");
+    let probe = format!("{server} hsm probe --config claviger.toml");
+    for (line, part) in [
+        (&bench, "measuring ["),
+        (&format!("{client} backup create a.backup"), "backing up ["),
+        (&format!("{client} backup verify a.backup"), "verifying ["),
+        (&probe, "opening \"a\""),
+        (&format!("{client} status"), "\x1b[32mserving"),
+        (&probe, "\x1b[32mok"),
+    ] {
+        let shown = on_a_terminal(&site, line);
+        assert!(shown.contains(part), "{line}: {shown:?}");
+        let force = if line.contains("create") { " --force" } else { "" };
+        let json = on_a_terminal(&site, &format!("{line}{force} --json"));
+        assert!(!json.contains('\x1b') && !json.contains(part), "{line}: {json:?}");
+    }
+    for line in [&bench, &probe] {
+        let shown = on_a_terminal(&site, &format!("{line} 2>&1 | cat"));
+        assert!(
+            !shown.contains('\x1b') && !shown.contains("measuring [") && !shown.contains('…'),
+            "{shown:?}"
+        );
+    }
+    let shown = on_a_terminal(&site, &format!("{probe} --color never"));
+    assert!(!shown.contains('\x1b'), "{shown:?}");
+    daemon.terminate();
 }
 
 #[test]

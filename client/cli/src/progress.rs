@@ -24,6 +24,8 @@ impl Progress {
         // A constant template is a good one, and the default is no harm.
         bar.set_style(ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar()));
         if !bar.is_hidden() {
+            // At once, so that even short work is seen to be done.
+            bar.tick();
             bar.enable_steady_tick(TICK);
         }
         Self(bar)

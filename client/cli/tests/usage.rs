@@ -201,6 +201,28 @@ fn colours_are_for_terminals_and_for_those_who_want_them() {
 }
 
 #[test]
+fn the_color_flag_goes_before_terminals_and_variables() {
+    let tool = env!("CARGO_BIN_EXE_claviger");
+    for (set, when, coloured) in
+        [("", "never", false), ("", "auto", true), ("NO_COLOR=1", "always", true), ("", "always", true)]
+    {
+        let line =
+            format!("env -u NO_COLOR TERM=xterm {set} {tool} --socket /nonexistent --color {when} ping");
+        let output = Command::new("script").args(["-qc", &line, "/dev/null"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Unreachable"), "{text}");
+        assert_eq!(text.contains('\x1b'), coloured, "{set} {when} {text:?}");
+    }
+    let nowhere = Some(Path::new("/nonexistent"));
+    let piped = |args: &[&str]| claviger(nowhere, args, b"");
+    assert!(piped(&["ping", "--color", "always"]).stderr.contains('\x1b'), "asked for");
+    assert!(!piped(&["ping", "--color", "auto"]).stderr.contains('\x1b'));
+    let object = piped(&["ping", "--color", "always", "--json"]);
+    assert!(!object.stdout.contains(&0x1b) && object.stderr.is_empty(), "an object never has colours");
+    assert_eq!(piped(&["ping", "--color", "blue"]).code, 2);
+}
+
+#[test]
 fn a_mistyped_flag_and_a_daemon_that_is_not_there_come_with_advice() {
     let ran = claviger(None, &["ping", "--jsn"], b"");
     assert_eq!(ran.code, 2);

@@ -156,7 +156,8 @@ impl View {
 }
 
 async fn show(screen: Screen, view: View) -> Result<(), Failure> {
-    for warning in &view.warnings {
+    // An object has them in it.
+    for warning in view.warnings.iter().filter(|_| !screen.is_json()) {
         warn(warning);
     }
     screen

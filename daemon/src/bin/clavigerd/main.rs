@@ -39,7 +39,7 @@ impl Failed {
     }
 
     /// Standard output could not be written.
-    fn output(error: std::io::Error) -> Self {
+    fn output(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self(BROKEN_PIPE, String::new()),
             _ => Self::other(format!("standard output can't be written: {error}")),
@@ -90,7 +90,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
     match error.print() {
         Ok(()) => ExitCode::from(u8::from(error.use_stderr()) * 2),
-        Err(error) => Failed::output(error).report(false),
+        Err(error) => Failed::output(&error).report(false),
     }
 }
 
@@ -214,5 +214,5 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
 fn say(line: &str) -> Result<(), Failed> {
     // Without colours where it isn't a terminal.
     let mut out = anstream::stdout();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::output)
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failed::output(&error))
 }

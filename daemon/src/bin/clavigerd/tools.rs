@@ -219,7 +219,7 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failed> {
     // Into memory first: the generator panics where a stream breaks.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "clavigerd", &mut script);
-    std::io::stdout().write_all(&script).map_err(Failed::output)
+    std::io::stdout().write_all(&script).map_err(|error| Failed::output(&error))
 }
 
 fn verdict(ok: bool, reason: Option<&str>) -> String {

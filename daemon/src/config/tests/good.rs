@@ -163,14 +163,15 @@ fn a_file_is_read_whole_or_refused_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.toml");
     let shown = path.display().to_string();
+    let refused = |why: &str| format!("{shown}: {why}; give a TOML file that this user can read");
     let read = || Config::from_file(&path).map_err(|error| error.to_string());
-    assert_eq!(read().unwrap_err(), format!("{shown}: No such file or directory (os error 2)"));
+    assert_eq!(read().unwrap_err(), refused("No such file or directory (os error 2)"));
     std::fs::write(&path, MEMBER).unwrap();
     assert_eq!(read().unwrap().hsm.len(), 1);
     std::fs::write(&path, "#".repeat(1024 * 1024 + 1)).unwrap();
-    assert_eq!(read().unwrap_err(), format!("{shown}: larger than 1 MiB"));
+    assert_eq!(read().unwrap_err(), refused("larger than 1 MiB"));
     std::fs::write(&path, b"# \xff").unwrap();
-    assert_eq!(read().unwrap_err(), format!("{shown}: stream did not contain valid UTF-8"));
+    assert_eq!(read().unwrap_err(), refused("stream did not contain valid UTF-8"));
     std::fs::write(&path, "state_dir = 1\n[[hsm]]\n").unwrap();
     let first = read().unwrap_err();
     assert!(
