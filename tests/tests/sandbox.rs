@@ -2,7 +2,14 @@
 //! address families are checked against the unit's own filter, and it serves inside
 //! what can be had of the unit's sandbox without systemd.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -45,11 +52,11 @@ fn allowed(unit: &str) -> BTreeSet<String> {
     for line in values(unit, "SystemCallFilter") {
         let (takes_away, names) =
             line.strip_prefix('~').map_or((false, line.as_str()), |names| (true, names));
-        let named: BTreeSet<String> = names.split_whitespace().flat_map(calls).collect();
+        let opened: BTreeSet<String> = names.split_whitespace().flat_map(calls).collect();
         if takes_away {
-            allowed.retain(|call| !named.contains(call));
+            allowed.retain(|call| !opened.contains(call));
         } else {
-            allowed.extend(named);
+            allowed.extend(opened);
         }
     }
     assert!(allowed.contains("read") && !allowed.contains("reboot"), "a filter was understood");
@@ -85,8 +92,9 @@ fn traced(token: Token) -> Vec<String> {
     // -D: the daemon stays our own child.
     let pid = whole_life(&site, &["strace", "-D", "-f", "-q", "-o", text(&trace)]);
     // The tracer ends after the daemon, and writes its last line then.
-    let last = format!("{pid} +++ exited with 0 +++");
-    let whole = || std::fs::read_to_string(&trace).ok().filter(|trace| trace.contains(&last));
+    let (pid, last) = (pid.to_string(), "+++ exited with 0 +++");
+    let ended = |line: &str| line.strip_prefix(&pid).is_some_and(|rest| rest.trim() == last);
+    let whole = || std::fs::read_to_string(&trace).ok().filter(|trace| trace.lines().any(ended));
     let trace = eventually("the trace is whole", whole);
     let calls = trace.lines().filter_map(|line| line.split_once(' ')).map(|(_, call)| call.trim_start());
     calls.map(str::to_owned).collect()

@@ -87,9 +87,8 @@ fn from_command(words: &[String], limit: Duration) -> Result<Zeroizing<String>, 
         loop {
             match child.0.try_wait()? {
                 Some(status) => return Ok((status, printed)),
-                None => patience.spend(STEP)?,
+                None => drop(patience.wait(&mut [])?),
             }
-            std::thread::sleep(STEP);
         }
     });
     match status {
@@ -122,10 +121,15 @@ struct Patience {
 }
 
 impl Patience {
-    fn spend(&mut self, time: Duration) -> io::Result<()> {
+    /// Waits for one of these, or a step; says whether one is there.
+    fn wait(&mut self, wanted: &mut [PollFd<'_>]) -> io::Result<bool> {
+        let step = PollTimeout::try_from(STEP).map_err(io::Error::other)?;
+        if poll(wanted, step)? > 0 {
+            return Ok(true);
+        }
         let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
-        self.left = self.left.checked_sub(time).ok_or_else(timed_out)?;
-        Ok(())
+        self.left = self.left.checked_sub(STEP).ok_or_else(timed_out)?;
+        Ok(false)
     }
 }
 
@@ -137,14 +141,8 @@ struct Timely<'a> {
 
 impl Read for Timely<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let step = PollTimeout::try_from(STEP).map_err(io::Error::other)?;
-        loop {
-            let mut readable = [PollFd::new(self.out.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut readable, step)? > 0 {
-                return self.out.read(buffer);
-            }
-            self.patience.spend(STEP)?;
-        }
+        while !self.patience.wait(&mut [PollFd::new(self.out.as_fd(), PollFlags::POLLIN)])? {}
+        self.out.read(buffer)
     }
 }
 
