@@ -5,12 +5,17 @@
 # make audit  security advisories (needs the network)
 # make bench  a release build's speed, start time and memory, beside baselines of the
 #             same run; make bench SECONDS=5 measures longer, CHECK=1 fails on a missed target
+# make fuzz   libFuzzer over every target, SECONDS each: make fuzz SECONDS=60,
+#             or only some of them: make fuzz TARGETS="bodies blob"
 
 CARGO ?= cargo
 # rustup's place, for shells without it, once scripts/setup.sh has put it there.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: run test lint audit bench man setup setup-lint build
+# What prints cargo's target directory.
+TARGET_DIRECTORY = $(CARGO) metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+
+.PHONY: run test lint audit bench fuzz man setup setup-lint build
 
 # The development profile throughout: dependencies are optimised enough to be quick,
 # the second command takes the first's work over, and no figure is quoted from it.
@@ -24,7 +29,7 @@ test: build
 	$(CARGO) nextest run --locked --workspace
 
 man: build
-	@target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'); \
+	@target=$$($(TARGET_DIRECTORY)); \
 	mkdir -p "$$target/man" && "$$target/debug/claviger" man "$$target/man" && \
 	"$$target/debug/clavigerd" man "$$target/man" && echo "read them with: man -l $$target/man/claviger.1"
 
@@ -37,11 +42,15 @@ lint: setup-lint
 audit: setup-lint
 	$(CARGO) deny --locked check
 
-SECONDS ?= 1.5
-
 bench: setup
 	$(CARGO) build --locked --release --workspace --bins
-	@python3 -B scripts/bench.py --seconds $(SECONDS) $(if $(CHECK),--check)
+	@python3 -B scripts/bench.py --seconds $(or $(SECONDS),1.5) $(if $(CHECK),--check)
+
+# Instrumented are our own crates alone; all others are what `build` made.
+fuzz: build
+	CARGO_PROFILE_DEV_OPT_LEVEL=1 RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/scripts/instrument.sh" \
+		$(CARGO) build --locked --workspace --features claviger-fuzz/libfuzzer --bin claviger-libfuzzer
+	@target=$$($(TARGET_DIRECTORY)); "$$target/debug/claviger-fuzz" $(or $(SECONDS),30) $(TARGETS)
 
 setup:
 	@scripts/setup.sh

@@ -20,6 +20,7 @@
 pub mod audit;
 pub mod cli;
 pub mod daemon;
+pub mod golden;
 pub mod helper;
 pub mod keys;
 pub mod manager;

@@ -51,9 +51,13 @@ fn every_command_has_a_page_that_groff_reads_without_a_warning() {
     for (program, ..) in PROGRAMS {
         tool(Command::new(binary(program)).args(["man", text(dir.path())]));
     }
-    for page in
-        ["claviger.1", "claviger-key-create.1", "claviger-data-key-generate.1", "clavigerd-hsm-init.1"]
-    {
+    for page in [
+        "claviger.1",
+        "claviger-key-create.1",
+        "claviger-data-key-generate.1",
+        "clavigerd-hsm-init.1",
+        "claviger.toml.5",
+    ] {
         assert!(dir.path().join(page).is_file(), "{page}");
     }
     for page in std::fs::read_dir(dir.path()).unwrap() {
@@ -61,6 +65,33 @@ fn every_command_has_a_page_that_groff_reads_without_a_warning() {
         let read = run(Command::new("groff").args(["-ww", "-z", "-man", "-Kutf8", "-Tutf8", text(&page)]));
         let said = String::from_utf8_lossy(&read.stderr).into_owned();
         assert!(read.status.success() && said.is_empty(), "{}: {said}", page.display());
+    }
+}
+
+#[test]
+fn the_page_of_the_configuration_shows_the_example_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    tool(Command::new(binary("clavigerd")).args(["man", text(dir.path())]));
+    let page = dir.path().join("claviger.toml.5");
+    // Without overstriking, so that the text is what is read.
+    let shown = tool(Command::new("groff").args(["-man", "-Kutf8", "-Tutf8", "-P-c", "-P-bou", text(&page)]));
+    let shown = String::from_utf8(shown).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let shown: Vec<_> = shown.lines().map(words).collect();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/claviger.toml.example");
+    for line in std::fs::read_to_string(example).unwrap().lines() {
+        assert!(shown.contains(&words(line)), "{line}");
+    }
+}
+
+#[test]
+fn a_reader_that_had_enough_is_no_error() {
+    for (program, ..) in PROGRAMS {
+        let line =
+            format!("{} completions bash | head -n 1; exit ${{PIPESTATUS[0]}}", text(&binary(program)));
+        let output = run(Command::new("bash").args(["--norc", "-c", &line]));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.is_empty() && [Some(0), Some(141)].contains(&output.status.code()), "{said}");
     }
 }
 

@@ -106,8 +106,42 @@ fn a_bad_configuration_is_told_by_line_key_and_expectation() {
     std::fs::write(&file, "state_dir = \n").unwrap();
     let (code, said) = failed(&mut clavigerd(["check-config", "--config", text(&file)]));
     assert!(code == 2 && said.contains(":1:"), "{said}");
-    std::fs::write(&file, hsm).unwrap();
+    // What it names is looked at too: here a place that fits.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (state, socket) = (dir.path().join("state"), dir.path().join("admin.sock"));
+    std::fs::write(&file, format!("state_dir = {state:?}\n{hsm}[admin]\nsocket = {socket:?}\n")).unwrap();
     assert!(run(&mut clavigerd(["check-config", "--config", text(&file)])).status.success());
+}
+
+#[test]
+fn a_corrupt_profile_is_refused_with_its_file_and_what_is_wrong_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (profile, config) = (dir.path().join("p.toml"), dir.path().join("claviger.toml"));
+    std::fs::write(
+        &config,
+        format!(
+            "[[hsm]]\nname = \"a\"\nprofile = {profile:?}\nmodule = \"/m.so\"\nslot = 0\npin = {{ env = \"P\" }}\n"
+        ),
+    )
+    .unwrap();
+    let good = include_str!("../../hsm-profiles/profiles/softhsm2.toml");
+    let spoilt = [
+        good[..good.len() / 2].to_owned(),
+        good.replace("aes-gcm = 0x1087", "aes-gcm = -1"),
+        good.replace("wrap = \"aes-kw\"", "wrap = \"aes-cbc-pad\""),
+        good.replace("hardware = false", "hardware = \"no\""),
+        good.replace("derivation", "derivaton"),
+        String::new(),
+        "\u{0}\u{1}\u{2}".to_owned(),
+    ];
+    for text_of in spoilt {
+        std::fs::write(&profile, &text_of).unwrap();
+        for args in [&["--config", text(&config)][..], &["check-config", "--config", text(&config)]] {
+            let (code, said) = failed(&mut clavigerd(args.iter().copied()));
+            assert_eq!(code, 2, "{text_of}: {said}");
+            assert!(said.contains("hsm[0].profile") && said.contains(text(&profile)), "{text_of}: {said}");
+        }
+    }
 }
 
 #[test]

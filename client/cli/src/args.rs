@@ -15,6 +15,7 @@ use claviger_protocol::{
 use uuid::Uuid;
 
 use crate::bench::{self, Bench};
+use crate::color::When;
 use crate::failure::Failure;
 
 const ABOUT_EXIT: &str = "\
@@ -61,6 +62,9 @@ pub(crate) struct Global {
     /// Print one JSON object; bytes in it are base64
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// When to use colours; NO_COLOR has its effect on auto
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub(crate) color: When,
     /// How long the command may wait for the daemon, such as 500ms or 1m
     #[arg(long, global = true, default_value = "5s", value_parser = timeout, value_name = "TIME")]
     pub(crate) timeout: Duration,
@@ -75,7 +79,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  claviger status --json")]
     Status,
     /// Make, show and switch keys
-    #[command(subcommand)]
+    #[command(subcommand, after_help = KEY)]
     Key(KeyCommand),
     /// Encrypt a few kilobytes under a key
     #[command(after_help = ENCRYPT)]
@@ -90,10 +94,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  claviger describe-blob --in card.blob")]
     DescribeBlob(Input),
     /// Make data keys, for encrypting more than a few kilobytes yourself
-    #[command(subcommand)]
+    #[command(subcommand, after_help = DATA_KEY)]
     DataKey(DataKeyCommand),
     /// Back the whole store up, and check backups (admin socket)
-    #[command(subcommand)]
+    #[command(subcommand, after_help = BACKUP)]
     Backup(BackupCommand),
     /// Restore a backup onto a host that has no domain: runs `clavigerd restore`
     #[command(after_help = RESTORE)]
@@ -118,6 +122,8 @@ pub(crate) enum Command {
     },
 }
 
+const KEY: &str = "Example:\n  claviger key create --alias alias/pay";
+const DATA_KEY: &str = "Example:\n  claviger data-key generate alias/pay --bytes 64 --json";
 const COMPLETIONS: &str = "\
 Examples:
   claviger completions bash > ~/.local/share/bash-completion/completions/claviger

@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::builder::styling::AnsiColor;
 use clap::error::ErrorKind;
 use claviger_client::{ConnectError, Error};
 use claviger_protocol::Code;
 
+use crate::color::Paint;
 use crate::output::{Screen, one_line};
 
 /// Exit code of a refused request, and of whatever isn't one of the others.
@@ -72,6 +72,8 @@ impl From<Error> for Failure {
             Error::Refused { code, mut message, retry_after } => {
                 if let Some(wait) = retry_after {
                     message = format!("{message}; try again in {}", humantime::format_duration(wait));
+                } else if let Some(advice) = advice(code).filter(|_| !message.contains(';')) {
+                    message = format!("{message}; {advice}");
                 }
                 Self::refused(code, message)
             }
@@ -88,7 +90,9 @@ impl From<Error> for Failure {
             Error::ConnectionLost { maybe_done } => Self {
                 code: "ConnectionLost",
                 message: if maybe_done {
-                    "the daemon went away before it answered; the request may have been carried out".into()
+                    "the daemon went away before it answered; the request may have been carried out: look before you \
+                     repeat it (creating commands may be repeated with the same --client-token)"
+                        .into()
                 } else {
                     "the daemon went away before the request was sent; try again".into()
                 },
@@ -98,6 +102,21 @@ impl From<Error> for Failure {
                 Self::local("Protocol", format!("{error}; client and daemon may be of different versions"))
             }
         }
+    }
+}
+
+/// What a user of the command line does about a refusal whose message doesn't say it:
+/// the daemon doesn't know who asks.
+fn advice(code: Code) -> Option<&'static str> {
+    match code {
+        Code::AccessDenied => {
+            Some("keys are made and managed on the admin socket; use that, or ask its owner")
+        }
+        Code::NotFound => Some("`claviger key list` has what there is"),
+        Code::InvalidCiphertext => {
+            Some("give the whole blob as it was made, with the --context of its making")
+        }
+        _ => None,
     }
 }
 
@@ -161,9 +180,15 @@ fn say(code: &str, message: &str, json: bool) {
 
 /// The one line of an error.
 pub(crate) fn say_on_stderr(code: &str, message: &str) {
-    let red = AnsiColor::Red.on_default().bold();
+    let head = Paint::Bad.on(&format!("claviger: {code}:"));
     // Colours reach terminals only, and none where NO_COLOR is set (no-color.org).
-    let _ = writeln!(anstream::stderr(), "{red}claviger: {code}:{red:#} {}", one_line(message));
+    let _ = writeln!(anstream::stderr(), "{head} {}", one_line(message));
+}
+
+/// One line about what works and shouldn't stay as it is.
+pub(crate) fn warn(message: &str) {
+    let head = Paint::Doubtful.on("claviger: warning:");
+    let _ = writeln!(anstream::stderr(), "{head} {}", one_line(message));
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@
 
 mod args;
 mod bench;
+mod color;
 mod commands;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod files;
 mod output;
@@ -15,11 +18,12 @@ mod view;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Cli;
+use crate::color::When;
 use crate::failure::Failure;
 use crate::output::Screen;
 
@@ -29,7 +33,10 @@ const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    // Before the arguments are read, as the error about them has a colour too.
+    let color = When::of(std::env::args_os()).choose();
+    let parsed = Cli::command().color(color).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),
     };

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::color::{Paint, for_stdout};
 use crate::failure::Failure;
 use crate::files;
 
@@ -36,8 +37,17 @@ impl Screen {
         object: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
-        let bytes = if self.json { to_json(object)? } else { Zeroizing::new(text(object).into_bytes()) };
+        let bytes = if self.json { to_json(object)? } else { Zeroizing::new(for_stdout(&text(object))) };
         files::to_stdout(bytes).await
+    }
+}
+
+/// The cell, in the colour of what it says where it is a state.
+fn painted(name: &str, text: &str, padded: String) -> String {
+    let paint = if name.eq_ignore_ascii_case("state") { Paint::of_state(text) } else { None };
+    match paint {
+        Some(paint) => paint.on(&padded),
+        None => padded,
     }
 }
 
@@ -98,7 +108,8 @@ pub(crate) fn fields(entries: &[(&str, Option<String>)]) -> String {
     let mut out = String::new();
     for (name, value) in entries {
         if let Some(value) = value {
-            let _ = writeln!(out, "{name:width$}  {}", one_line(value));
+            let value = one_line(value);
+            let _ = writeln!(out, "{name:width$}  {}", painted(name, &value, value.clone()));
         }
     }
     out
@@ -113,8 +124,15 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         .collect();
     let mut out = String::new();
     for row in lines() {
-        let cells: Vec<_> =
-            row.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", one_line(cell))).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .zip(&heading)
+            .map(|((cell, &width), name)| {
+                let cell = one_line(cell);
+                painted(name, &cell, format!("{cell:width$}"))
+            })
+            .collect();
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
     out
@@ -140,6 +158,16 @@ mod tests {
             fields(&[("a", Some("x".into())), ("none", None), ("bcd", Some("y".into()))]),
             "a     x\nbcd   y\n"
         );
+    }
+
+    #[test]
+    fn states_have_colours_where_they_are_states() {
+        let rows = vec![vec!["up".into(), "up".into()], vec!["down".into(), "x".into()]];
+        let shown = table(&["NAME", "STATE"], &rows);
+        assert_eq!(shown.matches('\x1b').count(), 2, "{shown:?}");
+        assert!(shown.contains(&Paint::Good.on("up   ")), "{shown:?}");
+        assert!(fields(&[("state", Some("locked".into()))]).contains(&Paint::Bad.on("locked")));
+        assert_eq!(for_stdout(&shown), anstream::adapter::strip_str(&shown).to_string().into_bytes());
     }
 
     #[test]

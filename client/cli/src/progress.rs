@@ -1,37 +1,45 @@
 //! How far long work has come, on standard error where that is a terminal.
 
-use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How often the line is written anew.
-const EVERY: Duration = Duration::from_millis(100);
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A line that is overwritten while work goes on, and gone when it is dropped.
-pub(crate) struct Progress {
-    what: &'static str,
-    shown: Option<Instant>,
-    on: bool,
-}
+use crate::output::Screen;
+
+/// With a known whole. No colours, so that there are none to switch off.
+const BAR: &str = "{msg} [{bar:30}] {pos}/{len} {prefix}";
+/// How often a bar is drawn anew without news, for the time that it shows.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A bar that is gone when it is dropped. It never reaches a pipe, nor stands beside
+/// `--json`.
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, shown: None, on: io::stderr().is_terminal() }
+    /// `what` is being done, to `whole` of `unit`; the whole may turn out larger.
+    pub(crate) fn new(screen: Screen, what: &'static str, whole: u64, unit: &'static str) -> Self {
+        let target =
+            if screen.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(whole), target).with_message(what).with_prefix(unit);
+        // A constant template is a good one, and the default is no harm.
+        bar.set_style(ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(TICK);
+        }
+        Self(bar)
     }
 
-    /// Shows how much is done.
-    pub(crate) fn at(&mut self, done: u64, unit: &str) {
-        if self.on && self.shown.is_none_or(|shown| shown.elapsed() >= EVERY) {
-            let _ = write!(io::stderr(), "\r{}: {done} {unit}", self.what);
-            self.shown = Some(Instant::now());
+    /// So much is done.
+    pub(crate) fn at(&self, done: u64) {
+        if self.0.length().is_some_and(|whole| whole < done) {
+            self.0.set_length(done);
         }
+        self.0.set_position(done);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown.is_some() {
-            // Back to the line's start, and erase it (ECMA-48 EL).
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.0.finish_and_clear();
     }
 }

@@ -228,6 +228,10 @@ fn help_is_as_recorded() {
         &["describe-blob"],
         &["data-key"],
         &["data-key", "generate"],
+        &["backup"],
+        &["backup", "create"],
+        &["backup", "verify"],
+        &["restore"],
         &["random"],
         &["bench"],
         &["completions"],
@@ -242,8 +246,8 @@ fn help_is_as_recorded() {
         printed.push_str(&String::from_utf8(ran.stdout).unwrap());
         printed.push('\n');
     }
-    // To record a wanted change: CLAVIGER_RECORD_HELP=1, and read the diff.
-    if std::env::var_os("CLAVIGER_RECORD_HELP").is_some() {
+    // To record a wanted change: CLAVIGER_RECORD=1, and read the diff.
+    if std::env::var_os("CLAVIGER_RECORD").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help.txt"), &printed).unwrap();
         return;
     }

@@ -85,25 +85,7 @@ impl Chunks {
     /// # Errors
     /// `Internal` where an entry is larger than the store allows, or sealing fails.
     pub fn seal(&self, index: u32, entries: &[Entry], totals: Option<Totals>) -> Result<Vec<u8>, Failure> {
-        let mut out = Vec::new();
-        for entry in entries {
-            match entry {
-                Entry::Put(key, value) => {
-                    out.push(PUT);
-                    push(&mut out, key)?;
-                    push(&mut out, value)?;
-                }
-                Entry::Delete(key) => {
-                    out.push(DELETE);
-                    push(&mut out, key)?;
-                }
-            }
-        }
-        if let Some(totals) = totals {
-            out.push(END);
-            out.extend(totals.puts.to_le_bytes());
-            out.extend(totals.deletes.to_le_bytes());
-        }
+        let mut out = encode(entries, totals)?;
         self.key
             .seal_in_place_append_tag(nonce(index, totals.is_some()), Aad::from(&self.aad), &mut out)
             .map_err(|_| Failure::new(Code::Internal, "sealing a chunk failed"))?;
@@ -120,7 +102,7 @@ impl Chunks {
             .key
             .open_in_place(nonce(chunk.index, chunk.last), Aad::from(&self.aad), &mut bytes)
             .map_err(|_| Failure::ciphertext())?;
-        let opened = read_entries(plaintext).ok_or_else(Failure::ciphertext)?;
+        let opened = Opened::parse(plaintext).ok_or_else(Failure::ciphertext)?;
         if opened.totals.is_some() != chunk.last {
             return Err(Failure::ciphertext());
         }
@@ -141,6 +123,30 @@ fn nonce(index: u32, last: bool) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
+/// A chunk's plaintext.
+fn encode(entries: &[Entry], totals: Option<Totals>) -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::new();
+    for entry in entries {
+        match entry {
+            Entry::Put(key, value) => {
+                out.push(PUT);
+                push(&mut out, key)?;
+                push(&mut out, value)?;
+            }
+            Entry::Delete(key) => {
+                out.push(DELETE);
+                push(&mut out, key)?;
+            }
+        }
+    }
+    if let Some(totals) = totals {
+        out.push(END);
+        out.extend(totals.puts.to_le_bytes());
+        out.extend(totals.deletes.to_le_bytes());
+    }
+    Ok(out)
+}
+
 fn push(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Failure> {
     let too_large = |_| Failure::new(Code::Internal, "a record is larger than the store allows");
     out.extend(u16::try_from(bytes.len()).map_err(too_large)?.to_le_bytes());
@@ -148,28 +154,40 @@ fn push(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_entries(mut rest: &[u8]) -> Option<Opened> {
-    let mut opened = Opened { entries: Vec::new(), totals: None };
-    while let Some((kind, after)) = rest.split_first() {
-        rest = after;
-        match *kind {
-            PUT => {
-                let key = pull(&mut rest, 1, MAX_KEY_LEN)?;
-                opened.entries.push(Entry::Put(key, pull(&mut rest, 0, MAX_VALUE_LEN)?));
+impl Opened {
+    /// Takes a chunk's plaintext apart; none where it isn't one.
+    #[must_use]
+    pub fn parse(mut rest: &[u8]) -> Option<Self> {
+        let mut opened = Self { entries: Vec::new(), totals: None };
+        while let Some((kind, after)) = rest.split_first() {
+            rest = after;
+            match *kind {
+                PUT => {
+                    let key = pull(&mut rest, 1, MAX_KEY_LEN)?;
+                    opened.entries.push(Entry::Put(key, pull(&mut rest, 0, MAX_VALUE_LEN)?));
+                }
+                DELETE => opened.entries.push(Entry::Delete(pull(&mut rest, 1, MAX_KEY_LEN)?)),
+                END => {
+                    let (puts, after) = rest.split_first_chunk()?;
+                    let (deletes, after) = after.split_first_chunk()?;
+                    let (puts, deletes) = (u64::from_le_bytes(*puts), u64::from_le_bytes(*deletes));
+                    opened.totals = Some(Totals { puts, deletes });
+                    // Nothing stands after it.
+                    return after.is_empty().then_some(opened);
+                }
+                _ => return None,
             }
-            DELETE => opened.entries.push(Entry::Delete(pull(&mut rest, 1, MAX_KEY_LEN)?)),
-            END => {
-                let (puts, after) = rest.split_first_chunk()?;
-                let (deletes, after) = after.split_first_chunk()?;
-                let (puts, deletes) = (u64::from_le_bytes(*puts), u64::from_le_bytes(*deletes));
-                opened.totals = Some(Totals { puts, deletes });
-                // Nothing stands after it.
-                return after.is_empty().then_some(opened);
-            }
-            _ => return None,
         }
+        Some(opened)
     }
-    Some(opened)
+
+    /// The plaintext again.
+    ///
+    /// # Errors
+    /// `Internal` where an entry is larger than the store allows.
+    pub fn encode(&self) -> Result<Vec<u8>, Failure> {
+        encode(&self.entries, self.totals)
+    }
 }
 
 fn pull(rest: &mut &[u8], least: usize, most: usize) -> Option<Vec<u8>> {
@@ -260,9 +278,9 @@ mod tests {
 
     #[test]
     fn entries_that_break_a_rule_are_refused() {
-        assert_eq!(read_entries(&[]), Some(Opened { entries: vec![], totals: None }));
+        assert_eq!(Opened::parse(&[]), Some(Opened { entries: vec![], totals: None }));
         let end = [&[END][..], &[0; 16]].concat();
-        assert!(read_entries(&end).unwrap().totals.is_some());
+        assert!(Opened::parse(&end).unwrap().totals.is_some());
         for bad in [
             [&end[..], &[DELETE, 1, 0, b'a']].concat(),
             end[..16].to_vec(),
@@ -274,7 +292,7 @@ mod tests {
             [&[DELETE, 1, 2][..], &[b'a'; 513]].concat(),
             [&[PUT, 1, 0, b'a', 1, 0x40][..], &vec![0; 16_385]].concat(),
         ] {
-            assert_eq!(read_entries(&bad), None, "{:?}", &bad[..bad.len().min(8)]);
+            assert_eq!(Opened::parse(&bad), None, "{:?}", &bad[..bad.len().min(8)]);
         }
     }
 }

@@ -10,6 +10,6 @@ mod chunks;
 mod live;
 pub mod restore;
 
-pub use chunks::{Chunks, Entry, Totals};
+pub use chunks::{Chunks, Entry, Opened, Totals};
 pub use live::Backups;
 pub(crate) use live::verify;

@@ -39,7 +39,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{file}: {error}")]
+    #[error("{file}: {error}; give a TOML file that this user can read")]
     Read {
         /// The file as it was named.
         file: String,
@@ -130,6 +130,15 @@ impl Config {
             Ok(text) => Self::parse(&text, &file),
             Err(error) => Err(ConfigError::Read { file, error }),
         }
+    }
+
+    /// Every socket that it names for the daemon to listen on.
+    pub fn sockets(&self) -> impl Iterator<Item = &EndpointConfig> {
+        let metrics = match &self.metrics {
+            Some(MetricsListen::Unix(endpoint)) => Some(endpoint),
+            Some(MetricsListen::Tcp(_)) | None => None,
+        };
+        std::iter::once(&self.admin).chain(&self.endpoints).chain(metrics)
     }
 
     /// Checks a configuration's text; `file` names it in errors.

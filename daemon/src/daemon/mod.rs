@@ -6,6 +6,7 @@
 //! What stands in brackets is retried while the HSM isn't there; until then only
 //! ping and status are answered. While it serves, `watch` opens a helper that was lost again.
 
+pub mod inspect;
 pub mod process;
 mod reload;
 mod supervisor;
@@ -129,13 +130,8 @@ pub async fn run(
         supervisor: Arc::clone(&supervisor),
         opener,
     };
-    background.spawn(upkeep::sync_log(Arc::clone(&service), halt.clone()));
     let mut failure = store.failed();
-    let sweeping = background.spawn(upkeep::sweep(Arc::clone(&service), halt.clone()));
-    if let Some(period) = supervisor.watchdog() {
-        let (service, store) = (Arc::clone(&service), Arc::clone(&store) as Arc<dyn Store>);
-        background.spawn(upkeep::stay_alive(service, store, Arc::clone(&supervisor), period, halt.clone()));
-    }
+    let sweeping = upkeep::start(&background, &service, &store, &halt);
     if let Some(reload) = reload {
         let (service, supervisor, running) = (Arc::clone(&service), Arc::clone(&supervisor), config.clone());
         background.spawn(reload::whenever_wanted(reload, running, service, supervisor, halt.clone()));
@@ -153,23 +149,28 @@ pub async fn run(
     };
     service.stop();
     stop.cancel();
-    let at_most = service.limits().stop_timeout;
-    // And as long again for what is left to be written and closed.
-    supervisor.stopping(2 * at_most);
-    tokio::select! {
-        () = server.finished() => {}
-        () = edge.clock.sleep(at_most) => {
-            // As the configuration wants it: no failure.
-            let connections = server.open();
-            tracing::warn!(connections, "the stop took longer than limits.stop_timeout: connections were cut off");
-        }
-    }
+    finish_calls(&server, &service, &supervisor).await;
     halt.cancel();
     let _ = sweeping.await;
     let _ = log.sync().await;
     background.finished().await;
     let closed = store.close().await.map_err(|error| DaemonError::StoreFailed(error.to_string()));
     ended.and(closed)
+}
+
+/// Waits for what is in flight, as long as the configuration wants.
+async fn finish_calls(server: &Server, service: &Service, supervisor: &Supervisor) {
+    let at_most = service.limits().stop_timeout;
+    // And as long again for what is left to be written and closed.
+    supervisor.stopping(2 * at_most);
+    tokio::select! {
+        () = server.finished() => {}
+        () = service.edge.clock.sleep(at_most) => {
+            // As the configuration wants it: no failure.
+            let connections = server.open();
+            tracing::warn!(connections, "the stop took longer than limits.stop_timeout: connections were cut off");
+        }
+    }
 }
 
 fn open_log(config: &Config, edge: &Edge) -> Result<Arc<AuditLog>, DaemonError> {

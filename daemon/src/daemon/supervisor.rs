@@ -69,12 +69,12 @@ impl Supervisor {
     }
 
     /// How often the service manager wants to hear that the daemon is alive, if it does.
-    pub(super) fn watchdog(&self) -> Option<Duration> {
+    pub(super) fn watchdog() -> Option<Duration> {
         sd_notify::watchdog_enabled().filter(|every| !every.is_zero())
     }
 
     /// The daemon is alive.
-    pub(super) fn alive(&self) {
+    pub(super) fn alive() {
         tell(&[NotifyState::Watchdog]);
     }
 }

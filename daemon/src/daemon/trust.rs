@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, EndpointConfig, MetricsListen, PinSource};
+use crate::config::{Config, PinSource};
 
 /// Permission bits that let group and others write.
 const FOREIGN_WRITE: u32 = 0o022;
@@ -46,7 +46,7 @@ pub fn problems(config: &Config, file: Option<&Path>, uid: u32) -> Vec<Distrust>
             look("in the state directory,", &entry.path());
         }
     }
-    for endpoint in sockets(config) {
+    for endpoint in config.sockets() {
         if let Some(dir) = endpoint.socket.parent() {
             look(&format!("the directory of the socket of {:?},", endpoint.name), dir);
         }
@@ -60,14 +60,6 @@ pub fn problems(config: &Config, file: Option<&Path>, uid: u32) -> Vec<Distrust>
         }
     }
     found
-}
-
-fn sockets(config: &Config) -> impl Iterator<Item = &EndpointConfig> {
-    let metrics = match &config.metrics {
-        Some(MetricsListen::Unix(endpoint)) => Some(endpoint),
-        Some(MetricsListen::Tcp(_)) | None => None,
-    };
-    std::iter::once(&config.admin).chain(&config.endpoints).chain(metrics)
 }
 
 /// A link is followed: what counts is what will be used.
@@ -90,8 +82,9 @@ fn distrust(what: &str, path: &Path, uid: u32) -> Option<Distrust> {
     let mode = metadata.mode() & 0o7777;
     // The sticky bit doesn't help: others may still put something there first.
     if mode & FOREIGN_WRITE != 0 {
-        let expected = "no write permission for group and others: chmod go-w";
-        return Some(of(format!("mode {mode:04o}"), expected));
+        let best = if metadata.is_dir() { "0700" } else { "0600" };
+        let expected = format!("no write permission for group and others ({best} is best): chmod go-w");
+        return Some(of(format!("mode {mode:04o}"), &expected));
     }
     None
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::supervisor::{self, Supervisor};
-use crate::edge::Clock;
+use crate::edge::{Clock, Tasks};
 use crate::service::Service;
-use crate::store::{Store, StoreError};
+use crate::store::{SledStore, Store, StoreError};
 
 /// How long a written audit event may wait for the disk.
 const SYNC_AFTER: Duration = Duration::from_millis(5);
@@ -25,8 +26,23 @@ const ORPHAN_AGE_MS: i64 = 5 * 60_000;
 /// Client tokens looked at in one purge step.
 const PURGE_STEP: usize = 100;
 
+/// Starts all of it, until `halt`; gives the sweep, whose last round is to be awaited.
+pub(super) fn start(
+    tasks: &Tasks,
+    service: &Arc<Service>,
+    store: &Arc<SledStore>,
+    halt: &CancellationToken,
+) -> JoinHandle<()> {
+    tasks.spawn(sync_log(Arc::clone(service), halt.clone()));
+    if let Some(period) = Supervisor::watchdog() {
+        let (service, store) = (Arc::clone(service), Arc::clone(store) as Arc<dyn Store>);
+        tasks.spawn(stay_alive(service, store, period, halt.clone()));
+    }
+    tasks.spawn(sweep(Arc::clone(service), halt.clone()))
+}
+
 /// Puts audit events on the disk, a few milliseconds after the first was written.
-pub(super) async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
+async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
     loop {
         tokio::select! {
             biased;
@@ -42,20 +58,13 @@ pub(super) async fn sync_log(service: Arc<Service>, halt: CancellationToken) {
 /// Tells the service manager that the daemon is alive, as long as it is: the runtime
 /// turns, the store commits and the audit log's worker answers. What they answer is
 /// other people's business; not to answer is what a restart may mend.
-pub(super) async fn stay_alive(
-    service: Arc<Service>,
-    store: Arc<dyn Store>,
-    supervisor: Arc<Supervisor>,
-    period: Duration,
-    halt: CancellationToken,
-) {
+async fn stay_alive(service: Arc<Service>, store: Arc<dyn Store>, period: Duration, halt: CancellationToken) {
     let clock = &service.edge.clock;
     let alive = || async {
         committed(&*store, clock).await;
         service.log.answered().await;
     };
-    let beat = || supervisor.alive();
-    halt.run_until_cancelled(supervisor::pulse(clock, period, alive, beat)).await;
+    halt.run_until_cancelled(supervisor::pulse(clock, period, alive, Supervisor::alive)).await;
 }
 
 /// Waits for an answer of the store's committer. A full queue is none: it is what a
@@ -77,7 +86,7 @@ pub(super) async fn store_failure(failure: &mut watch::Receiver<Option<String>>)
 
 /// Removes outbox entries whose events are in the log, writes those whose call
 /// was dropped, and forgets client tokens after their day.
-pub(super) async fn sweep(service: Arc<Service>, halt: CancellationToken) {
+async fn sweep(service: Arc<Service>, halt: CancellationToken) {
     let mut sweeps = 0_u32;
     loop {
         let goes_on = pause(&service.edge.clock, SWEEP_EVERY, &halt).await;

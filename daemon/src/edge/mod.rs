@@ -1,11 +1,12 @@
 //! The only room that touches the clock, the operating system's randomness, and
-//! threads. Everything else takes an [`Edge`], so that a whole service can run
+//! threads, and waits for other programs. Everything else takes an [`Edge`], so that a whole service can run
 //! single-threaded from a seed.
 
 mod background;
 mod clock;
 mod entropy;
 mod hash;
+mod program;
 mod tasks;
 mod workers;
 
@@ -13,6 +14,7 @@ pub use background::{Background, ManualBackground};
 pub use clock::{Clock, ManualTime, Timestamp};
 pub use entropy::{Entropy, NoEntropy};
 pub use hash::HashKey;
+pub use program::output as program_output;
 pub use tasks::Tasks;
 pub use workers::{Full, ManualWorkers, Worker, Workers};
 

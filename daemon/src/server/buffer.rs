@@ -86,7 +86,7 @@ impl Drop for Reserved {
 }
 
 /// What a connection has read and not yet taken apart: a window on a buffer.
-pub(super) struct Input {
+pub struct Input {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -95,7 +95,7 @@ pub(super) struct Input {
 
 impl Input {
     /// The smallest buffer; none where the budget has no room for it.
-    pub(super) fn new(budget: &Arc<Budget>) -> Option<Self> {
+    pub fn new(budget: &Arc<Budget>) -> Option<Self> {
         let empty = Self { bytes: Vec::new(), start: 0, end: 0, budget: Arc::clone(budget) };
         let mut input = budget.take(BASE).then_some(empty)?;
         input.bytes = vec![0; BASE];
@@ -103,12 +103,12 @@ impl Input {
     }
 
     /// What was read and not consumed.
-    pub(super) fn window(&self) -> &[u8] {
+    pub fn window(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
     /// Where to read to; empty only if the buffer is full.
-    pub(super) fn space(&mut self) -> &mut [u8] {
+    pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             self.resize(BASE);
@@ -120,12 +120,12 @@ impl Input {
     }
 
     /// So many bytes were read into the space.
-    pub(super) fn filled(&mut self, count: usize) {
+    pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
     }
 
     /// So many bytes of the window are done with: they are wiped.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         let upto = (self.start + count).min(self.end);
         self.bytes[self.start..upto].zeroize();
         self.start = upto;
@@ -133,7 +133,7 @@ impl Input {
 
     /// Makes room for a frame with so many bytes after its header; `false` where
     /// the budget has none.
-    pub(super) fn fit(&mut self, length: usize) -> bool {
+    pub fn fit(&mut self, length: usize) -> bool {
         let whole = HEADER_LEN + length;
         whole <= self.bytes.len() || self.resize(whole)
     }

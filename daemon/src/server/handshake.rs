@@ -15,7 +15,7 @@ use crate::identity::{Endpoint, Peer, welcome};
 /// # Errors
 /// `HelloRequired` and `AccessDenied` end the connection after their answer; after
 /// the others the client may send another hello.
-pub(super) fn greet(
+pub fn greet(
     header: &Header,
     body: &[u8],
     endpoint: &Endpoint,

@@ -132,8 +132,10 @@ async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+pub enum Asked {
+    /// The metrics.
     Metrics {
+        /// Whether they are to follow the head of the answer.
         body: bool,
     },
     /// Status line and what to do, and the methods that would be right.
@@ -154,7 +156,7 @@ async fn answer(mut stream: Box<dyn Stream>, exposition: &Exposition) -> io::Res
 async fn read_head(stream: &mut Box<dyn Stream>) -> io::Result<Option<Asked>> {
     let mut head = Vec::with_capacity(1024);
     loop {
-        if let Some(asked) = asked(&head) {
+        if let Some(asked) = Asked::read(&head) {
             return Ok(Some(asked));
         }
         if stream.take((MAX_HEAD - head.len()) as u64).read_buf(&mut head).await? == 0 {
@@ -163,29 +165,33 @@ async fn read_head(stream: &mut Box<dyn Stream>) -> io::Result<Option<Asked>> {
     }
 }
 
-/// What the head asks for; none where it isn't whole yet.
-fn asked(head: &[u8]) -> Option<Asked> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) if head.len() < MAX_HEAD => return None,
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Some(Asked::Refused(
-                "431 Request Header Fields Too Large",
-                "the request's head is too large",
-            ));
+impl Asked {
+    /// What the head asks for; none where it isn't whole yet, which it never is for long:
+    /// 8 KiB are answered, whatever they are.
+    #[must_use]
+    pub fn read(head: &[u8]) -> Option<Self> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(head) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) if head.len() < MAX_HEAD => return None,
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                return Some(Self::Refused(
+                    "431 Request Header Fields Too Large",
+                    "the request's head is too large",
+                ));
+            }
+            Err(_) => return Some(Self::Refused("400 Bad Request", "this is not HTTP/1.1")),
         }
-        Err(_) => return Some(Asked::Refused("400 Bad Request", "this is not HTTP/1.1")),
+        let path = request.path.unwrap_or_default();
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        Some(match (request.method.unwrap_or_default(), path) {
+            ("GET", "/metrics") => Self::Metrics { body: true },
+            ("HEAD", "/metrics") => Self::Metrics { body: false },
+            (_, "/metrics") => Self::Refused("405 Method Not Allowed", "only GET and HEAD"),
+            _ => Self::Refused("404 Not Found", "there is only /metrics"),
+        })
     }
-    let path = request.path.unwrap_or_default();
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    Some(match (request.method.unwrap_or_default(), path) {
-        ("GET", "/metrics") => Asked::Metrics { body: true },
-        ("HEAD", "/metrics") => Asked::Metrics { body: false },
-        (_, "/metrics") => Asked::Refused("405 Method Not Allowed", "only GET and HEAD"),
-        _ => Asked::Refused("404 Not Found", "there is only /metrics"),
-    })
 }
 
 fn ok(text: &str, body: bool) -> String {
@@ -210,7 +216,7 @@ mod tests {
     use super::*;
 
     fn refused(head: &[u8]) -> &'static str {
-        match asked(head) {
+        match Asked::read(head) {
             Some(Asked::Refused(status, _)) => &status[..3],
             other => panic!("{other:?}"),
         }
@@ -219,9 +225,9 @@ mod tests {
     #[test]
     fn only_the_metrics_can_be_got() {
         let body = |body| Some(Asked::Metrics { body });
-        assert_eq!(asked(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), body(true));
-        assert_eq!(asked(b"GET /metrics?x=1 HTTP/1.0\r\n\r\n"), body(true));
-        assert_eq!(asked(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), body(false));
+        assert_eq!(Asked::read(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), body(true));
+        assert_eq!(Asked::read(b"GET /metrics?x=1 HTTP/1.0\r\n\r\n"), body(true));
+        assert_eq!(Asked::read(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), body(false));
         assert_eq!(refused(b"POST /metrics HTTP/1.1\r\n\r\n"), "405");
         for path in ["/", "/metrics/", "/metricsx", "//metrics", "/%6detrics", "http://x/metrics", "*"] {
             assert_eq!(refused(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()), "404", "{path}");
@@ -241,7 +247,7 @@ mod tests {
         }
         let long = format!("GET /metrics HTTP/1.1\r\nA: {}", "a".repeat(MAX_HEAD));
         assert_eq!(refused(&long.as_bytes()[..MAX_HEAD]), "431");
-        assert_eq!(asked(&long.as_bytes()[..MAX_HEAD - 1]), None);
+        assert_eq!(Asked::read(&long.as_bytes()[..MAX_HEAD - 1]), None);
         let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS + 1));
         assert_eq!(refused(many.as_bytes()), "431");
     }
@@ -250,7 +256,7 @@ mod tests {
     fn a_head_that_is_not_whole_is_waited_for() {
         let whole = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         for cut in 0..whole.len() {
-            assert_eq!(asked(&whole[..cut]), None, "{cut}");
+            assert_eq!(Asked::read(&whole[..cut]), None, "{cut}");
         }
     }
 

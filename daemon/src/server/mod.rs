@@ -8,6 +8,7 @@ mod http;
 mod listener;
 
 pub use activation::{Passed, PassedError};
-pub use buffer::Budget;
-pub use http::MetricsListener;
+pub use buffer::{Budget, Input};
+pub use handshake::greet;
+pub use http::{Asked, MetricsListener};
 pub use listener::{BindError, Listener, Server};

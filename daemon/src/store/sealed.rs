@@ -114,7 +114,11 @@ impl Sealed {
         Ok(mac.sign())
     }
 
-    fn unseal<T: Record>(&self, key: &[u8], stored: &Versioned) -> Result<(u64, T), StoreError> {
+    /// Opens what [`Sealed::put`] made for `key`: its revision and the record.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], as for [`Sealed::get`].
+    pub fn unseal<T: Record>(&self, key: &[u8], stored: &Versioned) -> Result<(u64, T), StoreError> {
         let damaged = |why: &str| {
             StoreError::Damaged(format!("{} (revision {}): {why}", key.escape_ascii(), stored.revision))
         };

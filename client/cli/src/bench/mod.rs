@@ -28,6 +28,7 @@ use self::subject::Target;
 use crate::args::Global;
 use crate::failure::{Failure, REFUSED, say_on_stderr};
 use crate::output::Screen;
+use crate::progress::Progress;
 
 /// How long the in-process baseline is measured in a run that a number of calls bounds.
 const SHORT: Duration = Duration::from_millis(100);
@@ -66,6 +67,7 @@ pub(crate) async fn run(
         echo = Some((load, server));
     }
     let mut rounds = Rounds { checked: 1, ..Rounds::default() };
+    let progress = Progress::new(screen, "measuring", args.rounds.into(), "rounds");
     for round in 0..args.rounds {
         let pace = pace(&args, round);
         let tally = load.measure(pace).await?;
@@ -73,8 +75,9 @@ pub(crate) async fn run(
         if let Some((load, _)) = &mut echo {
             rounds.echo.push(load.measure(pace).await?.figures());
         }
+        progress.at(u64::from(round) + 1);
     }
-    drop((load, echo));
+    drop((load, echo, progress));
     let mut notes = Vec::new();
     if target.made
         && let Some(key) = target.key()

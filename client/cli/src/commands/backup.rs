@@ -2,7 +2,7 @@
 //! files are this program's.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::args::{Global, Restore};
-use crate::failure::Failure;
+use crate::failure::{Failure, warn};
 use crate::files::PendingFile;
 use crate::output::{Screen, fields, time};
 use crate::progress::Progress;
@@ -45,12 +45,17 @@ pub(super) async fn create(global: &Global, screen: Screen, path: &Path, force: 
         return Err(Failure::usage(text));
     }
     let client = super::connect(global).await?;
-    let unwritable = |error| Failure::usage(format!("{} can't be written: {error}", path.display()));
+    let unwritable = |error| {
+        Failure::usage(format!(
+            "{} can't be written: {error}; name a FILE in a directory of your own",
+            path.display()
+        ))
+    };
     // Before the backup begins, so that a path that can't be written costs nothing.
     let mut file = PendingFile::create(path.to_owned()).map_err(unwritable)?;
     let begun = client.begin_backup().await?;
     let backup_id = begun.backup_id;
-    let written = match write(&client, &mut file, &begun).await {
+    let written = match write(&client, &mut file, &begun, screen).await {
         Ok(totals) => file.put_in_place().map(|()| totals),
         Err(failure) => Err(failure),
     };
@@ -66,8 +71,10 @@ async fn write(
     client: &Client,
     file: &mut PendingFile,
     begun: &BeginBackupReply,
+    screen: Screen,
 ) -> Result<(u64, u64, u64), Failure> {
-    let mut progress = Progress::new("backing up");
+    // A key is a record and its first version's, at the least.
+    let progress = Progress::new(screen, "backing up", begun.keys.saturating_mul(2), "records");
     file.write(&begun.header.0)?;
     let mut bytes = begun.header.0.len() as u64;
     for index in 0.. {
@@ -77,7 +84,7 @@ async fn write(
         file.write(&len.to_le_bytes())?;
         file.write(&chunk)?;
         bytes += CHUNK_PREFIX_LEN as u64 + u64::from(len);
-        progress.at(part.puts, "records");
+        progress.at(part.puts);
         if part.last {
             return Ok((part.puts, part.deletes, bytes));
         }
@@ -87,14 +94,14 @@ async fn write(
 
 pub(super) async fn verify(global: &Global, screen: Screen, path: &Path) -> Result<(), Failure> {
     let client = super::connect(global).await?;
-    let (view, good) = check(&client, path).await?;
+    let (view, good) = check(&client, path, screen).await?;
     if !good {
         return Err(damaged(path, "its totals are not those of its records"));
     }
     show(screen, view).await
 }
 
-async fn check(client: &Client, path: &Path) -> Result<(View, bool), Failure> {
+async fn check(client: &Client, path: &Path, screen: Screen) -> Result<(View, bool), Failure> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
     let mut reader = BackupReader::new(BufReader::new(file)).map_err(|error| bad(path, &error))?;
@@ -105,9 +112,11 @@ async fn check(client: &Client, path: &Path) -> Result<(View, bool), Failure> {
         let text = format!("{} is of domain {theirs}, and this daemon's is {ours}", path.display());
         return Err(Failure::refused(Code::InvalidCiphertext, text));
     }
-    let mut progress = Progress::new("verifying");
+    let progress = Progress::new(screen, "verifying", bytes, "bytes");
+    let mut read = reader.raw_header.len() as u64;
     let mut totals = VerifyBackupReply { puts: 0, deletes: 0, total_puts: 0, total_deletes: 0 };
     while let Some(chunk) = reader.chunk().map_err(|error| bad(path, &error))? {
+        read += (CHUNK_PREFIX_LEN + chunk.bytes.len()) as u64;
         let request = VerifyBackupRequest {
             header: Bytes(reader.raw_header.clone()),
             index: chunk.index,
@@ -123,7 +132,7 @@ async fn check(client: &Client, path: &Path) -> Result<(View, bool), Failure> {
         totals.puts += reply.puts;
         totals.deletes += reply.deletes;
         (totals.total_puts, totals.total_deletes) = (reply.total_puts, reply.total_deletes);
-        progress.at(totals.puts, "records");
+        progress.at(read);
     }
     let good = (totals.puts, totals.deletes) == (totals.total_puts, totals.total_deletes);
     Ok((View::new(path, &reader.header, totals.puts, totals.deletes, bytes), good))
@@ -148,7 +157,7 @@ impl View {
 
 async fn show(screen: Screen, view: View) -> Result<(), Failure> {
     for warning in &view.warnings {
-        let _ = writeln!(io::stderr(), "claviger: warning: {warning}");
+        warn(warning);
     }
     screen
         .show(&view, |view| {
@@ -199,11 +208,14 @@ fn daemon_program() -> PathBuf {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!("{} can't be read: {error}", path.display()))
+    Failure::usage(format!("{} can't be read: {error}; name a backup that is there", path.display()))
 }
 
 fn bad(path: &Path, error: &BackupError) -> Failure {
-    Failure::local("InvalidBackup", format!("{}: {error}", path.display()))
+    Failure::local(
+        "InvalidBackup",
+        format!("{}: {error}; take another copy of it, or another backup", path.display()),
+    )
 }
 
 fn damaged(path: &Path, what: &str) -> Failure {

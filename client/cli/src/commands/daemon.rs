@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::args::Global;
+use crate::color::Paint;
 use crate::failure::Failure;
 use crate::output::{Screen, fields, table};
 use crate::view::{self, Status};
@@ -23,6 +24,13 @@ pub(super) async fn status(global: &Global, screen: Screen) -> Result<(), Failur
     screen.show(&Status::from(reply), text).await
 }
 
+/// What a locked domain means for whoever reads it in the night.
+const LOCKED: &str = "
+No HSM of the pool has opened the domain, so no key can be used or changed. Nothing is lost by
+that: the daemon tries again by itself. Bring back what REASON names; if the HSM is gone for good,
+`clavigerd hsm restore` puts the root into a new one.
+";
+
 fn text(status: &Status) -> String {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     // A locked daemon doesn't know them: zeros would read as if they were gone.
@@ -38,6 +46,9 @@ fn text(status: &Status) -> String {
         ("recovery recipients", known(status.recovery_recipients.to_string())),
         ("uptime", Some(humantime::format_duration(uptime).to_string())),
     ]);
+    if locked {
+        out.push_str(LOCKED);
+    }
     out.push('\n');
     out.push_str(&pool(status));
     if !status.keys.is_empty() {
@@ -48,7 +59,9 @@ fn text(status: &Status) -> String {
         out.push_str(&table(&["SPEC", "STATE", "KEYS"], &rows));
     }
     for warning in &status.warnings {
-        out.push_str("\nwarning: ");
+        out.push('\n');
+        out.push_str(&Paint::Doubtful.on("warning:"));
+        out.push(' ');
         out.push_str(&crate::output::one_line(warning));
     }
     if !status.warnings.is_empty() {

@@ -272,7 +272,34 @@ struct DomainFile {
     sealed: Vec<u8>,
 }
 
+impl DomainFile {
+    fn parse(bytes: Vec<u8>) -> Result<Self, &'static str> {
+        if bytes.len() > FILE_LEN {
+            return Err("it is too long");
+        }
+        let parts = bytes.split_first_chunk::<HEADER_LEN>().zip(bytes.split_last_chunk::<SUM_LEN>());
+        let Some(((header, _), (body, sum))) = parts.filter(|_| bytes.len() == FILE_LEN) else {
+            return Err("it is cut short");
+        };
+        let header = DomainHeader::decode(header)?;
+        if checksum(body) != *sum {
+            return Err("its checksum is wrong");
+        }
+        let sealed = body[HEADER_LEN..].to_vec();
+        Ok(Self { raw: bytes, header, sealed })
+    }
+}
+
 impl DomainHeader {
+    /// Reads it from the bytes of a domain file, all of which are checked but for what
+    /// only the root can tell.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(file: &[u8]) -> Result<Self, &'static str> {
+        DomainFile::parse(file.to_vec()).map(|file| file.header)
+    }
+
     fn encode(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[..8].copy_from_slice(MAGIC);
@@ -324,16 +351,7 @@ fn read(state_dir: &Path) -> Result<Option<DomainFile>, DomainError> {
         }
         Err(error) => return Err(DomainError::Io { path, error }),
     };
-    let parts = bytes.split_first_chunk::<HEADER_LEN>().zip(bytes.split_last_chunk::<SUM_LEN>());
-    let Some(((header, _), (body, sum))) = parts.filter(|_| bytes.len() == FILE_LEN) else {
-        return Err(damaged(state_dir, "it is cut short"));
-    };
-    let header = DomainHeader::decode(header).map_err(|reason| damaged(state_dir, reason))?;
-    if checksum(body) != *sum {
-        return Err(damaged(state_dir, "its checksum is wrong"));
-    }
-    let sealed = body[HEADER_LEN..].to_vec();
-    Ok(Some(DomainFile { raw: bytes, header, sealed }))
+    DomainFile::parse(bytes).map(Some).map_err(|reason| damaged(state_dir, reason))
 }
 
 #[cfg(test)]

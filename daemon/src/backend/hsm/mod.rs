@@ -39,6 +39,7 @@ mod template;
 pub use embedded::make as make_embedded;
 pub use init::{InitReport, init};
 pub use making::{Progress, RootError, Step};
+pub use recovery::RecoveryFile;
 pub use restore::restore;
 pub use roots::RootId;
 

@@ -3,24 +3,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroizing;
 
 use crate::config::PinSource;
-use crate::edge::Entropy;
+use crate::edge::{self, Entropy};
 
 /// Longest PIN that is read, in bytes.
 const MAX_PIN: usize = 1024;
 /// How long a PIN command may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is looked at.
-const STEP: Duration = Duration::from_millis(10);
+const COMMAND_TIME: Duration = Duration::from_secs(30);
 /// Permission bits of group and others.
 const FOREIGN: u32 = 0o077;
 
@@ -36,7 +32,7 @@ pub(super) fn read(source: &PinSource) -> Result<Zeroizing<String>, String> {
             let value = std::env::var(name).map(Zeroizing::new);
             first_line(value.map_err(|_| format!("the environment has no {name}"))?.as_bytes())
         }
-        PinSource::Command(words) => from_command(words, COMMAND_LIMIT),
+        PinSource::Command(words) => from_command(words, COMMAND_TIME),
     }
 }
 
@@ -68,82 +64,22 @@ fn from_credential(name: &str) -> Result<Zeroizing<String>, String> {
     first_line(&read).map_err(|e| format!("credential {name}: {e}"))
 }
 
-/// Runs a command and reads what it prints, for at most `limit` altogether: who waits
-/// for the PIN can do nothing else meanwhile.
-fn from_command(words: &[String], limit: Duration) -> Result<Zeroizing<String>, String> {
+fn from_command(words: &[String], within: Duration) -> Result<Zeroizing<String>, String> {
     let (program, arguments) = words.split_first().ok_or("the PIN command is empty")?;
-    let named = |e: io::Error| format!("{program}: {e}");
-    let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let mut child = Ended(child.map_err(named)?);
-    let mut patience = Patience { left: limit };
-    let printed = child.0.stdout.take().map_or_else(
-        || Ok(Zeroizing::default()),
-        |out| {
-            let mut out = Timely { out, patience: &mut patience };
-            limited(&mut out)
-        },
-    );
-    let status = printed.and_then(|printed| {
-        loop {
-            match child.0.try_wait()? {
-                Some(status) => return Ok((status, printed)),
-                None => drop(patience.wait(&mut [])?),
-            }
+    let output = edge::program_output(Command::new(program).args(arguments), MAX_PIN + 1, within);
+    let (status, printed) = output.map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => {
+            let within = humantime::format_duration(within);
+            format!(
+                "{program}: it has not ended within {within}; it must print the PIN and end, asking nobody"
+            )
         }
-    });
-    match status {
-        Ok((status, _)) if !status.success() => Err(format!("{program}: {status}")),
-        Ok((_, printed)) => first_line(&printed).map_err(|e| format!("{program}: {e}")),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            let limit = humantime::format_duration(limit);
-            Err(format!(
-                "{program}: it did not end within {limit} and was killed; a PIN command prints the PIN and ends, and asks nobody"
-            ))
-        }
-        Err(error) => Err(named(error)),
+        _ => format!("{program}: {e}"),
+    })?;
+    if !status.success() {
+        return Err(format!("{program}: {status}"));
     }
-}
-
-/// A child that doesn't outlive its use.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // Does nothing to one that was waited for.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// How much longer something may take.
-struct Patience {
-    left: Duration,
-}
-
-impl Patience {
-    /// Waits for one of these, or a step; says whether one is there.
-    fn wait(&mut self, wanted: &mut [PollFd<'_>]) -> io::Result<bool> {
-        let step = PollTimeout::try_from(STEP).map_err(io::Error::other)?;
-        if poll(wanted, step)? > 0 {
-            return Ok(true);
-        }
-        let timed_out = || io::Error::from(io::ErrorKind::TimedOut);
-        self.left = self.left.checked_sub(STEP).ok_or_else(timed_out)?;
-        Ok(false)
-    }
-}
-
-/// A pipe that is waited for only so long.
-struct Timely<'a> {
-    out: ChildStdout,
-    patience: &'a mut Patience,
-}
-
-impl Read for Timely<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while !self.patience.wait(&mut [PollFd::new(self.out.as_fd(), PollFlags::POLLIN)])? {}
-        self.out.read(buffer)
-    }
+    first_line(&printed).map_err(|e| format!("{program}: {e}"))
 }
 
 fn limited(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -222,6 +158,17 @@ mod tests {
         assert!(run(&["false"]).unwrap_err().contains("false"));
         assert!(run(&["/nonexistent/pin"]).is_err());
         assert!(run(&[]).is_err());
+        let long = "x".repeat(MAX_PIN + 1);
+        assert!(run(&["printf", &long]).unwrap_err().contains("longer than"));
+        assert_eq!(run(&["printf", &long[1..]]).unwrap().len(), MAX_PIN);
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_named_and_what_it_printed_is_not() {
+        let words = ["sh", "-c", "echo 4321; exec sleep 1000"].map(str::to_owned);
+        let error = from_command(&words, Duration::from_millis(100)).unwrap_err();
+        assert!(error.starts_with("sh: it has not ended within 100ms"), "{error}");
+        assert!(!error.contains("4321"), "{error}");
     }
 
     #[test]
@@ -249,10 +196,10 @@ mod tests {
     #[test]
     fn a_command_that_prints_slowly_or_too_much_is_read_to_the_bound() {
         let words = |script: &str| ["sh", "-c", script].map(str::to_owned);
-        let pin = from_command(&words("printf 12; sleep 0.05; echo 34"), COMMAND_LIMIT).unwrap();
+        let pin = from_command(&words("printf 12; sleep 0.05; echo 34"), COMMAND_TIME).unwrap();
         assert_eq!(*pin, "1234");
         // Without an end: it is cut off at once, not waited for.
-        assert!(from_command(&words("while :; do echo 1; done"), COMMAND_LIMIT).is_err());
+        assert!(from_command(&words("while :; do echo 1; done"), COMMAND_TIME).is_err());
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl RecoveryKey {
 /// A root generation, wrapped to its recipients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RecoveryFile {
+pub struct RecoveryFile {
     format: String,
     version: u32,
     domain_id: Uuid,
@@ -181,21 +181,39 @@ impl RecoveryFile {
         format!("root-{}.recovery", root.generation)
     }
 
-    pub(super) fn root(&self) -> RootId {
+    /// The root that it holds.
+    #[must_use]
+    pub fn root(&self) -> RootId {
         RootId { domain: self.domain_id, generation: self.root_generation }
     }
 
     pub(super) fn write(&self, state_dir: &Path) -> std::io::Result<()> {
-        files::replace(state_dir, &Self::name(self.root()), &serde_json::to_vec_pretty(self)?)
+        files::replace(state_dir, &Self::name(self.root()), &self.encode()?)
     }
 
     pub(super) fn load(path: &Path) -> Result<Self, RootError> {
         let bad = |reason: String| RootError::Recovery { path: path.to_owned(), reason };
         let bytes = files::read(path, MAX_FILE).map_err(|e| bad(e.to_string()))?;
         let bytes = bytes.ok_or_else(|| bad("no such file".to_owned()))?;
-        let file: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        Self::parse(&bytes).map_err(bad)
+    }
+
+    /// Its bytes in the state directory.
+    ///
+    /// # Errors
+    /// None that is known: nothing in it can't be JSON.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
+    }
+
+    /// Reads it from all of `bytes`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let file: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if file.format != FORMAT || file.version != 1 {
-            return Err(bad(format!("expected format {FORMAT}, version 1")));
+            return Err(format!("expected format {FORMAT}, version 1"));
         }
         Ok(file)
     }

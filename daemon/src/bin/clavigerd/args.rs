@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use clavigerd::backend::bench;
 
@@ -15,15 +15,92 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// When to use colours; NO_COLOR has its effect on auto.
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub(crate) color: When,
 }
 
-const EXAMPLES: &str = "Examples:
-  clavigerd --dev --state-dir ./state        everything under ./state, on the embedded token
+/// When output has colours. Its variants have no help of their own: it would make every
+/// command's help the long one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    // On terminals, unless NO_COLOR is set (no-color.org) or TERM is dumb.
+    #[default]
+    Auto,
+    // In pipes and files too.
+    Always,
+    // Nowhere.
+    Never,
+}
+
+/// Follows `--color` before it is known to be right: the error about it has one too.
+pub(crate) fn wanted_color() -> clap::ColorChoice {
+    let mut wanted = None;
+    let mut args = std::env::args_os().skip(1).take_while(|arg| arg != "--");
+    while let Some(arg) = args.next() {
+        let arg = arg.to_string_lossy().into_owned();
+        wanted = match arg.strip_prefix("--color=") {
+            Some(value) => Some(value.to_owned()),
+            None if arg == "--color" => args.next().map(|value| value.to_string_lossy().into_owned()),
+            None => wanted,
+        };
+    }
+    let (streams, help) =
+        match wanted.and_then(|value| When::from_str(&value, false).ok()).unwrap_or_default() {
+            When::Auto => (anstream::ColorChoice::Auto, clap::ColorChoice::Auto),
+            When::Always => (anstream::ColorChoice::Always, clap::ColorChoice::Always),
+            When::Never => (anstream::ColorChoice::Never, clap::ColorChoice::Never),
+        };
+    streams.write_global();
+    help
+}
+
+const EXAMPLES: &str =
+    "Exit codes: 0 done; 1 failed; 2 bad configuration or arguments; 141 nobody reads the output.
+Errors are on stderr, or with --json an object {\"error\":{\"code\",\"message\"}} on stdout.
+
+Examples:
+  clavigerd --dev --state-dir ./state
   clavigerd --config /etc/claviger/claviger.toml
   clavigerd check-config --config /etc/claviger/claviger.toml
   clavigerd hsm init --config /etc/claviger/claviger.toml --recovery offline.pem
 
 The log goes to stderr; CLAVIGER_LOG=debug says more.";
+
+const CHECK_CONFIG: &str =
+    "Looks at the files, directories, users and programs that it names, too, and changes nothing. Run it as
+the daemon's user. Whether the HSM works, `clavigerd hsm probe` says.
+
+Example:
+  clavigerd check-config --config /etc/claviger/claviger.toml";
+
+const HSM: &str = "Example:
+  clavigerd hsm probe --config /etc/claviger/claviger.toml";
+
+const PROBE: &str = "Example:
+  clavigerd hsm probe --config /etc/claviger/claviger.toml --json";
+
+const BENCH: &str = "Examples:
+  clavigerd hsm bench --only token_encrypt --seconds 3
+  clavigerd hsm bench --config /etc/claviger/claviger.toml --size 1024 --json";
+
+const INIT: &str = "Examples:
+  clavigerd hsm init --config /etc/claviger/claviger.toml --recovery offline.pub.pem
+  clavigerd hsm init --config claviger.toml --recovery one.pub.pem --recovery two.pub.pem
+
+Make a recovery key on another machine, and keep it there:
+  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:4096 -out offline.key.pem
+  openssl pkey -in offline.key.pem -pubout -out offline.pub.pem";
+
+const HSM_RESTORE: &str = "Example:
+  clavigerd hsm restore --config claviger.toml --recovery-file root-1.recovery --private-key offline.key.pem";
+
+const COMPLETIONS: &str = "Examples:
+  clavigerd completions bash > ~/.local/share/bash-completion/completions/clavigerd
+  clavigerd completions zsh > ~/.zfunc/_clavigerd";
+
+const MAN: &str = "Example:
+  clavigerd man ./man && man -l ./man/claviger.toml.5";
 
 const RESTORE: &str =
     "The state directory must have no records and no other domain. Interrupted, restoring the same
@@ -49,7 +126,8 @@ pub(crate) struct Run {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Check a configuration file and say what is wrong with it.
+    /// Check a configuration file, and what it names, and say everything that is wrong.
+    #[command(after_help = CHECK_CONFIG)]
     CheckConfig {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -71,14 +149,16 @@ pub(crate) enum Command {
         place: Run,
     },
     /// Look at the HSM, and prepare it.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = HSM)]
     Hsm(Hsm),
     /// Print a completion script for a shell.
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Write the manual pages of every command into a directory.
+    /// Write the manual pages of every command, and of the configuration file, into a directory.
+    #[command(after_help = MAN)]
     Man {
         /// An existing directory; pages that are there are replaced.
         dir: PathBuf,
@@ -88,6 +168,7 @@ pub(crate) enum Command {
 #[derive(Subcommand)]
 pub(crate) enum Hsm {
     /// Open the HSM, test every mechanism that its profile names, and say what it can hold.
+    #[command(after_help = PROBE)]
     Probe {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -97,9 +178,11 @@ pub(crate) enum Hsm {
         json: bool,
     },
     /// Measure the cryptography in-process, in one thread: the HSM's own and SOFTWARE level's.
+    #[command(after_help = BENCH)]
     Bench(Bench),
     /// Make the domain: its root generation in the HSM and its domain key. Once.
     /// The module is loaded into this program, whatever its isolation: it needs the PIN.
+    #[command(after_help = INIT)]
     Init {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -112,6 +195,7 @@ pub(crate) enum Hsm {
     /// Put the root generation of an existing domain into a new, empty HSM, from a
     /// recovery file and its recipient's private key. The module is loaded into this
     /// program, whatever its isolation: it needs the PIN.
+    #[command(after_help = HSM_RESTORE)]
     Restore {
         /// Configuration file (TOML); its state directory holds the domain file.
         #[arg(long, value_name = "FILE")]
@@ -123,6 +207,18 @@ pub(crate) enum Hsm {
         #[arg(long, value_name = "KEY.pem")]
         private_key: PathBuf,
     },
+}
+
+impl Command {
+    /// Whether results and errors are to be objects.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Restore { json, .. } | Self::Hsm(Hsm::Probe { json, .. }) => *json,
+            Self::Hsm(Hsm::Bench(bench)) => bench.json,
+            Self::Hsm(Hsm::Init { .. } | Hsm::Restore { .. }) => false,
+            Self::CheckConfig { .. } | Self::Completions { .. } | Self::Man { .. } => false,
+        }
+    }
 }
 
 /// What `claviger bench` runs for its baseline; of use by itself too.
@@ -151,4 +247,39 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     number
         .and_then(|number| Duration::try_from_secs_f64(number).ok())
         .ok_or("expected a number of seconds over 0, at most 3600")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn commands(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        found.push((path.to_owned(), help));
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            commands(inner, &format!("{path} {}", inner.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_right() {
+        Cli::command().debug_assert();
+        let mut found = Vec::new();
+        commands(&Cli::command(), "clavigerd", &mut found);
+        assert!(found.len() >= 10, "{found:?}");
+        for (path, help) in found {
+            let examples = help.split("Example").nth(1).unwrap_or_else(|| panic!("{path} has no example"));
+            let calls: Vec<&str> =
+                examples.lines().map(str::trim).filter(|line| line.starts_with("clavigerd ")).collect();
+            assert!(calls.iter().any(|call| call.starts_with(&path)), "{path} isn't in its examples");
+            for call in calls {
+                let words = call.split_whitespace().take_while(|word| !["&&", ">", "|"].contains(word));
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{path}: {call}: {error}");
+                }
+            }
+        }
+    }
 }

@@ -3,16 +3,17 @@
 //! Exit codes: 0; 2 for bad configuration or arguments; 1 for the rest.
 
 mod args;
+mod manual;
 mod tools;
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use clavigerd::config::Config;
 use clavigerd::daemon::process::{self, ProcessError};
-use clavigerd::daemon::{self, Host, Reload, Supervisor, trust};
+use clavigerd::daemon::{self, Host, Reload, Supervisor, inspect, trust};
 use clavigerd::edge::Edge;
 use clavigerd::logs;
 use clavigerd::server::Passed;
@@ -25,6 +26,9 @@ use args::{Cli, Command, Run};
 /// How a command ended: with a message for stderr and an exit code.
 struct Failed(u8, String);
 
+/// Exit code where nobody reads standard output any more: 128 + SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
 impl Failed {
     fn usage(error: impl std::fmt::Display) -> Self {
         Self(2, error.to_string())
@@ -33,16 +37,60 @@ impl Failed {
     fn other(error: impl std::fmt::Display) -> Self {
         Self(1, error.to_string())
     }
+
+    /// Standard output could not be written.
+    fn output(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self(BROKEN_PIPE, String::new()),
+            _ => Self::other(format!("standard output can't be written: {error}")),
+        }
+    }
+
+    /// Says what happened, as an object under `--json`, and gives the exit code.
+    fn report(&self, json: bool) -> ExitCode {
+        let Self(code, message) = self;
+        match (*code, json) {
+            (BROKEN_PIPE, _) => {}
+            (_, true) => {
+                let name = if *code == 2 { "Usage" } else { "Failed" };
+                let object = serde_json::json!({ "error": { "code": name, "message": message } });
+                let _ = writeln!(std::io::stdout(), "{object}");
+            }
+            (_, false) => {
+                let head = tools::Paint::Bad.on("clavigerd:");
+                let _ = writeln!(anstream::stderr(), "{head} {message}");
+            }
+        }
+        ExitCode::from(*code)
+    }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let color = args::wanted_color();
+    let parsed = Cli::command().color(color).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let json = cli.command.as_ref().is_some_and(Command::is_json);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(code, message)) => {
-            let _ = writeln!(std::io::stderr(), "clavigerd: {message}");
-            ExitCode::from(code)
-        }
+        Err(failed) => failed.report(json),
+    }
+}
+
+/// What clap says, or an object where one was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Without a parse there is no `--json` to ask but the bare word.
+    let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if json && error.use_stderr() {
+        let text = error.to_string();
+        let said: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        return Failed::usage(said.join(" ").trim_start_matches("error: ")).report(true);
+    }
+    match error.print() {
+        Ok(()) => ExitCode::from(u8::from(error.use_stderr()) * 2),
+        Err(error) => Failed::output(error).report(false),
     }
 }
 
@@ -50,26 +98,28 @@ fn run(cli: Cli) -> Result<(), Failed> {
     process::harden().map_err(Failed::other)?;
     match cli.command {
         Some(Command::CheckConfig { config }) => {
-            read_config(&config)?;
+            inspected(&config)?;
             say(&format!("{}: the configuration is good", config.display()))
         }
         Some(Command::Hsm(command)) => tools::tools(command),
         Some(Command::Restore { file, private_key, json, place }) => {
-            tools::restore_backup(place, &file, private_key.as_deref(), json)
+            tools::restore_backup(&place, &file, private_key.as_deref(), json)
         }
         Some(Command::Completions { shell }) => tools::completions(shell),
-        Some(Command::Man { dir }) => clap_mangen::generate_to(Cli::command(), &dir).map_err(|error| {
-            let dir = dir.display();
-            Failed::usage(format!(
-                "the pages can't be written to {dir}: {error}; give a directory of your own"
-            ))
-        }),
+        Some(Command::Man { dir }) => manual::pages(&dir),
         None => serve(cli.run),
     }
 }
 
 fn read_config(path: &Path) -> Result<Config, Failed> {
     Config::from_file(path).map_err(Failed::usage)
+}
+
+/// Everything that is wrong with a configuration and with what it names.
+fn inspected(path: &Path) -> Result<(), Failed> {
+    let config = read_config(path)?;
+    let problems = inspect::problems(&config, Some(path), nix::unistd::geteuid().as_raw());
+    if problems.is_empty() { Ok(()) } else { Err(Failed::usage(problems.join("\n"))) }
 }
 
 fn place(run: &Run) -> Result<Config, Failed> {
@@ -162,6 +212,7 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 fn say(line: &str) -> Result<(), Failed> {
-    let mut out = std::io::stdout();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::other)
+    // Without colours where it isn't a terminal.
+    let mut out = anstream::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::output)
 }

@@ -1,12 +1,14 @@
 //! Commands that look at things and prepare them, and end.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::CommandFactory;
+use clap::builder::styling::AnsiColor;
 use clap_complete::Shell;
+use clavigerd::backend::hsm::Step;
 use clavigerd::backend::hsm::member::Member;
 use clavigerd::backend::{bench, hsm};
 use clavigerd::backup::restore;
@@ -18,16 +20,56 @@ use clavigerd::{daemon, logs};
 use super::args::{Bench, Cli, Hsm, Run};
 use super::{Failed, place, read_config, say};
 
+/// What a colour says; the words say it too.
+pub(crate) enum Paint {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+impl Paint {
+    /// The text in this colour (ECMA-48 SGR), to be written through `anstream`.
+    pub(crate) fn on(&self, text: &str) -> String {
+        let style = match self {
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Doubtful => AnsiColor::Yellow.on_default().bold(),
+            Self::Bad => AnsiColor::Red.on_default().bold(),
+        };
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// Tells people at a terminal what takes its time.
+fn step(json: bool, text: &str) {
+    let mut stderr = std::io::stderr();
+    if !json && stderr.is_terminal() {
+        let _ = writeln!(stderr, "{text} …");
+    }
+}
+
+/// Tells of the making of a root: each step when the one before it is durable.
+fn making(made: Step) -> ControlFlow<()> {
+    let next = match made {
+        Step::Intent => "making the root keys in the HSM",
+        Step::RootKey => "one root key is in the HSM; going on",
+        Step::Recovery => "the recovery file is written; sealing the domain key",
+        Step::Domain => "the domain file is written; finishing",
+    };
+    step(false, next);
+    ControlFlow::Continue(())
+}
+
 pub(crate) fn restore_backup(
-    run: Run,
+    run: &Run,
     file: &Path,
     private_key: Option<&Path>,
     json: bool,
 ) -> Result<(), Failed> {
-    let config = place(&run)?;
+    let config = place(run)?;
     logs::start(&LogConfig::default());
     let edge = Edge::system();
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
+    step(json, "reading the whole backup, then writing the store");
     let done =
         runtime.block_on(restore::restore(&config, file, private_key, &edge)).map_err(Failed::other)?;
     let totals = done.totals.unwrap_or_default();
@@ -53,7 +95,7 @@ pub(crate) fn restore_backup(
 pub(crate) fn tools(command: Hsm) -> Result<(), Failed> {
     logs::start(&LogConfig::default());
     let edge = Edge::system();
-    let go_on = &mut |_| ControlFlow::Continue(());
+    let go_on = &mut making;
     match command {
         Hsm::Bench(args) => measure(args, &edge),
         Hsm::Probe { config, json } => probe(&read_config(&config)?, &edge, json),
@@ -70,9 +112,11 @@ pub(crate) fn tools(command: Hsm) -> Result<(), Failed> {
                     file.display(),
                     config.state_dir.join("domain").display(),
                 )),
-                None => say(
-                    "WARNING: no recovery recipient: if the HSM is lost, every key is lost (see --recovery)",
-                ),
+                None => say(&format!(
+                    "{} no recovery recipient: if the HSM is lost, every key is lost; to have one, remove the state \
+                     directory while nothing is in it yet, and run this again with --recovery PUB.pem",
+                    Paint::Doubtful.on("WARNING:")
+                )),
             }
         }
         Hsm::Restore { config, recovery_file, private_key } => {
@@ -127,6 +171,7 @@ fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
         config.map_or("", |config| config.isolation.name())
     };
     for member in &config.hsm {
+        step(json, &format!("opening {:?} and testing its mechanisms", member.name));
         let opened = hsm::member::open(member, root.as_ref(), &edge.workers, &config.limits, 1)
             .map_err(|error| Failed::other(format!("{}: {error}", member.name)))?;
         members.push(opened);
@@ -174,9 +219,12 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failed> {
     // Into memory first: the generator panics where a stream breaks.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "clavigerd", &mut script);
-    std::io::stdout().write_all(&script).map_err(Failed::other)
+    std::io::stdout().write_all(&script).map_err(Failed::output)
 }
 
 fn verdict(ok: bool, reason: Option<&str>) -> String {
-    if ok { "ok".into() } else { format!("off: {}", reason.unwrap_or("failed")) }
+    if ok {
+        return Paint::Good.on("ok");
+    }
+    format!("{} {}", Paint::Doubtful.on("off:"), reason.unwrap_or("failed"))
 }

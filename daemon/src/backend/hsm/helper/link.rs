@@ -40,6 +40,11 @@ impl Frame {
         Ok(Self(bytes))
     }
 
+    /// Its tag and body.
+    pub(super) fn content(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.0[LENGTH..].to_vec())
+    }
+
     /// Its length on the wire, in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -50,6 +55,11 @@ impl Frame {
 pub(super) struct Received(Zeroizing<Vec<u8>>);
 
 impl Received {
+    /// A frame of this tag and body, as if it had been read.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
     /// What kind of frame it is.
     pub(super) fn tag(&self) -> u8 {
         self.0.first().copied().unwrap_or_default()

@@ -13,6 +13,8 @@ pub mod serve;
 mod token;
 mod wire;
 
+pub use wire::rewritten;
+
 #[cfg(test)]
 mod tests;
 
@@ -262,12 +264,16 @@ fn next_word(
     Ok(None)
 }
 
+/// The helper's program where none is configured: the one beside this program.
+pub(crate) fn beside() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(PROGRAM))
+}
+
 /// Starts the helper's program with the lanes' connections as its stdin and stdout.
 fn start(
     config: &MemberConfig,
     program: Option<&Path>,
 ) -> Result<(Child, UnixStream, UnixStream), OpenError> {
-    let beside = || Ok::<PathBuf, io::Error>(std::env::current_exe()?.with_file_name(PROGRAM));
     let failed = |path: &Path, error: io::Error| {
         let path = path.display();
         OpenError::Library(format!(

@@ -9,6 +9,7 @@ use claviger_protocol::secret::Bytes;
 use claviger_protocol::{KeySpec, SecretBytes};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use super::super::command::{Answer, CheckValue, Command, HsmError, ObjectId, Template, WrapFormat, Wrapped};
 use super::link::{Frame, Received};
@@ -202,6 +203,22 @@ pub(super) fn to_outcome(frame: &Received) -> Result<Result<Answer, HsmError>, D
 /// `value`, if the body is empty as it should be.
 fn empty<T>(body: &[u8], value: T) -> Result<T, DecodeError> {
     codec::decode::<()>(body).map(|()| value)
+}
+
+/// Reads the tag and body of a frame, and writes what they mean: for what must hold of
+/// any bytes. `answer`: as the helper's, else as the daemon's.
+///
+/// # Errors
+/// They are no command, or no answer.
+pub fn rewritten(answer: bool, frame: &[u8]) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
+    let too_large = |_| DecodeError::Malformed("larger than any frame");
+    let received = Received::of(frame);
+    let written = if answer {
+        outcome(&to_outcome(&received)?).map_err(too_large)?
+    } else {
+        command(&to_command(&received)?).map_err(too_large)?
+    };
+    Ok(written.content())
 }
 
 /// A text fit for a log: short, and on one line.

@@ -1,0 +1,349 @@
+//! Everything that `claviger` and `clavigerd` say, as people and programs read it: each
+//! test is a session whose transcript is compared with `tests/snapshots/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use claviger_tests::golden::Golden;
+use claviger_tests::programs::{binary, clavigerd, text, tool};
+use claviger_tests::{Daemon, Site, Token, eventually};
+use nix::sys::signal::Signal;
+
+const TOKEN: &str = "00112233445566778899aabbccddeeff";
+
+/// A session at one place.
+struct Session {
+    golden: Golden,
+    site: Arc<Site>,
+}
+
+impl Session {
+    fn new(name: &'static str, site: &Arc<Site>) -> Self {
+        let mut golden = Golden::new(name);
+        golden.mask(text(site.dir()), "DIR");
+        golden.mask(env!("CARGO_PKG_VERSION"), "<version>");
+        golden.mask(text(binary("claviger").parent().unwrap()), "BIN");
+        Self { golden, site: Arc::clone(site) }
+    }
+
+    /// `claviger ARGS` on a socket.
+    fn on(&mut self, socket: &Path, args: &[&str], input: &[u8]) -> Output {
+        let mut command = self.site.program(Command::new(binary("claviger")));
+        command.env("CLAVIGER_SOCKET", socket).current_dir(self.site.dir()).args(args);
+        self.golden.run(&format!("claviger {}", args.join(" ")), &mut command, input)
+    }
+
+    /// `claviger ARGS` on the admin socket.
+    fn claviger(&mut self, args: &[&str], input: &[u8]) -> Output {
+        let socket = self.site.admin_socket();
+        self.on(&socket, args, input)
+    }
+
+    /// The same as text and as an object.
+    fn both(&mut self, args: &[&str], input: &[u8]) {
+        let _ = self.claviger(args, input);
+        let _ = self.claviger(&[args, &["--json"]].concat(), input);
+    }
+
+    /// `clavigerd ARGS`, with a log of warnings only.
+    fn daemon(&mut self, args: &[&str]) -> Output {
+        let mut command = self.site.program(clavigerd(args.iter().copied()));
+        command.env("CLAVIGER_LOG", "error").current_dir(self.site.dir());
+        self.golden.run(&format!("clavigerd {}", args.join(" ")), &mut command, b"")
+    }
+}
+
+#[test]
+fn every_command_of_the_client() {
+    let site = Site::new(Token::Embedded);
+    let daemon = site.start();
+    let mut session = Session::new("client", &site);
+    session.both(&["ping"], b"");
+    session.both(&["key", "create", "--alias", "alias/pay", "--client-token", TOKEN], b"");
+    let more = ["--protection", "software", "--tag", "team=web", "--description", "web sessions"];
+    let create = ["key", "create", "--alias", "alias/web"];
+    let _ = session.claviger(&[&create[..], &more].concat(), b"");
+    session.both(&["key", "describe", "alias/web"], b"");
+    session.both(&["key", "list", "--tag", "team=web"], b"");
+    session.both(&["key", "list", "--state", "Disabled"], b"");
+    session.both(&["key", "list", "--limit", "1"], b"");
+    session.both(&["key", "disable", "alias/pay", "alias/none"], b"");
+    session.both(&["key", "enable", "alias/pay"], b"");
+    let _ = session.claviger(&["encrypt", "alias/pay", "--out", "card.blob"], b"4929");
+    let _ = session.claviger(&["encrypt", "alias/pay", "--json"], b"4929");
+    session.both(&["decrypt", "--in", "card.blob"], b"");
+    session.both(&["describe-blob", "--in", "card.blob"], b"");
+    let _ = session.claviger(&["re-encrypt", "--to", "alias/web", "--in", "card.blob"], b"");
+    let _ = session.claviger(&["re-encrypt", "--to", "alias/web", "--in", "card.blob", "--json"], b"");
+    let files = ["--plaintext-out", "dek", "--blob-out", "dek.blob"];
+    session.both(&[&["data-key", "generate", "alias/pay"][..], &files].concat(), b"");
+    let _ = session.claviger(&["data-key", "generate", "alias/pay", "--json"], b"");
+    let _ = session.claviger(&["data-key", "generate", "alias/pay", "--without-plaintext", "--json"], b"");
+    let _ = session.claviger(&["random", "32", "--json"], b"");
+    session.both(&["status"], b"");
+    session.both(&["backup", "create", "--force", "monday.backup"], b"");
+    session.both(&["backup", "verify", "monday.backup"], b"");
+    let _ = session.claviger(&["completions", "tcsh"], b"");
+    session.golden.finish();
+    daemon.terminate();
+}
+
+#[test]
+fn every_refusal_of_the_client() {
+    let site = Site::new(Token::Embedded);
+    let daemon = site.start();
+    let mut session = Session::new("refusals", &site);
+    let _ = session.claviger(&["key", "create", "--alias", "alias/a", "--client-token", TOKEN], b"");
+    session.golden.say("the daemon refuses: exit code 1");
+    for (args, input) in [
+        (&["key", "describe", "alias/none"][..], &b""[..]),
+        (&["encrypt", "11111111-2222-4333-8444-555555555555"], b"x"),
+        (&["key", "create", "--alias", "alias/a"], b""),
+        (&["key", "create", "--spec", "SM4", "--client-token", TOKEN], b""),
+        (&["key", "create", "--origin", "external"], b""),
+        (&["key", "create", "--rotation-days", "30"], b""),
+        (&["key", "create", "--rotation-days", "3"], b""),
+        (&["key", "create", "--spec", "SM4"], b""),
+        (&["key", "create", "--spec", "RSA_2048"], b""),
+        (&["key", "create", "--usage", "SIGN_VERIFY"], b""),
+        (&["key", "create", "--project", "other"], b""),
+        (&["key", "list", "--project", "other"], b""),
+        (&["key", "list", "--page", "AAAA"], b""),
+        (&["encrypt", "alias/a"], &[0; 6145]),
+        (&["decrypt"], b"not a blob"),
+        (&["describe-blob"], b"not a blob"),
+        (&["backup", "verify", "not-a-backup"], b""),
+    ] {
+        std::fs::write(site.dir().join("not-a-backup"), "no header").unwrap();
+        session.both(args, input);
+    }
+    let _ = session.claviger(&["encrypt", "alias/a", "--context", "user=7", "--out", "blob"], b"x");
+    let _ = session.claviger(&["decrypt", "--in", "blob"], b"");
+    let _ = session.claviger(&["decrypt", "--key", "alias/none", "--in", "blob"], b"");
+    let _ = session.claviger(&["key", "disable", "alias/a"], b"");
+    let _ = session.claviger(&["encrypt", "alias/a"], b"x");
+    let _ = session.claviger(&["decrypt", "--context", "user=7", "--in", "blob"], b"");
+    session.golden.say("an application asks for what administrators may");
+    let app = site.app_socket();
+    for args in [&["status"][..], &["key", "create"], &["key", "list"], &["backup", "create", "b"]] {
+        let _ = session.on(&app, args, b"");
+    }
+    let _ = session.on(&app, &["key", "disable", "alias/a", "--json"], b"");
+    let _ = session.on(&app, &["encrypt", "alias/none"], b"x");
+    usage(&mut session);
+    unreachable(&mut session, &daemon);
+    session.golden.finish();
+    daemon.terminate();
+}
+
+/// Bad usage: exit code 2, and no daemon is asked.
+fn usage(session: &mut Session) {
+    session.golden.say("bad usage: exit code 2");
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["key"],
+        &["ping", "--jsn"],
+        &["encrypt"],
+        &["encrypt", "not a key"],
+        &["encrypt", "alias/a", "--context", "novalue"],
+        &["encrypt", "alias/a", "--context", "a=1", "--context", "a=2"],
+        &["encrypt", "alias/a", "--in", "none"],
+        &["encrypt", "alias/a", "--in", "."],
+        &["encrypt", "alias/a", "--out", "no/such/file"],
+        &["key", "create", "--spec", "ROT13"],
+        &["key", "create", "--usage", "TALK"],
+        &["key", "create", "--protection", "paper"],
+        &["key", "create", "--origin", "mars"],
+        &["key", "create", "--tag", "a=1", "--tag", "a=2"],
+        &["key", "create", "--alias", "pay"],
+        &["key", "create", "--project", ""],
+        &["key", "create", "--client-token", "1"],
+        &["key", "list", "--limit", "0"],
+        &["key", "list", "--page", "+"],
+        &["key", "list", "--state", "Asleep"],
+        &["random", "0"],
+        &["data-key", "generate", "alias/a"],
+        &["data-key", "generate", "alias/a", "--plaintext-out", "f", "--blob-out", "f"],
+        &["data-key", "generate", "alias/a", "--bytes", "1025"],
+        &["data-key", "generate", "alias/a", "--spec", "DES"],
+        &["ping", "--timeout", "5"],
+        &["ping", "--timeout", "0s"],
+        &["ping", "--access-key", "AK"],
+        &["ping", "--socket", ""],
+        &["bench", "fly"],
+        &["bench", "encrypt", "--size", "7000"],
+        &["bench", "ping", "alias/a"],
+        &["bench", "create-key"],
+        &["backup", "create", "blob"],
+        &["backup", "create", "no/such/dir"],
+        &["backup", "verify", "none"],
+        &["restore", "blob"],
+        &["man", "no/such/dir"],
+    ] {
+        session.both(args, b"");
+    }
+}
+
+/// Nobody is there, or nobody answers: exit code 3.
+fn unreachable(session: &mut Session, daemon: &Daemon) {
+    session.golden.say("no daemon can be reached: exit code 3");
+    let (none, dead) = (session.site.dir().join("none.sock"), session.site.dir().join("dead.sock"));
+    let _ = session.on(&none, &["ping"], b"");
+    let _ = session.on(&none, &["ping", "--json"], b"");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let _ = session.on(&dead, &["ping"], b"");
+    let file = session.site.dir().join("blob");
+    let _ = session.on(&file, &["ping"], b"");
+    // Stopped, the kernel still takes connections for it.
+    daemon.signal(Signal::SIGSTOP);
+    let _ = session.claviger(&["ping", "--timeout", "100ms"], b"");
+    daemon.signal(Signal::SIGCONT);
+}
+
+/// An RSA key pair by OpenSSL: `offline.key.pem`, `offline.pub.pem`.
+fn key_pair(dir: &Path) {
+    let (private, public) = (dir.join("offline.key.pem"), dir.join("offline.pub.pem"));
+    let make = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out", text(&private)];
+    tool(Command::new("openssl").args(make));
+    tool(Command::new("openssl").args(["pkey", "-in", text(&private), "-pubout", "-out", text(&public)]));
+}
+
+#[test]
+fn the_life_of_a_domain_on_the_daemons_command_line() {
+    let mut site = Site::bare(Token::SoftHsm);
+    site.make_token();
+    site.write_config();
+    key_pair(site.dir());
+    let site = Arc::new(site);
+    let mut session = Session::new("daemon", &site);
+    let config = ["--config", "claviger.toml"];
+    let run = |session: &mut Session, args: &[&str]| session.daemon(&[args, &config].concat());
+    let _ = run(&mut session, &["check-config"]);
+    unfit(&mut session);
+    let _ = run(&mut session, &["hsm", "probe"]);
+    let _ = run(&mut session, &["hsm", "probe", "--json"]);
+    let _ = run(&mut session, &["hsm", "init", "--recovery", "none.pem"]);
+    let _ = run(&mut session, &["hsm", "init", "--recovery", "claviger.toml"]);
+    let _ = run(&mut session, &["hsm", "init", "--recovery", "offline.pub.pem"]);
+    let _ = run(&mut session, &["hsm", "init"]);
+    let daemon = site.start();
+    let _ = session.claviger(&["key", "create", "--alias", "alias/a"], b"");
+    let _ = session.claviger(&["status"], b"");
+    let _ = session.claviger(&["backup", "create", "monday.backup"], b"");
+    session.golden.say("while the daemon runs");
+    let _ = run(&mut session, &[]);
+    let _ = run(&mut session, &["hsm", "init"]);
+    let _ = run(&mut session, &["restore", "monday.backup"]);
+    let _ = run(&mut session, &["restore", "monday.backup", "--json"]);
+    daemon.terminate();
+    let _ = run(&mut session, &["restore", "monday.backup"]);
+    locked(&mut session);
+    session.golden.say("everything is lost but the backup and the offline key");
+    std::fs::remove_dir_all(site.state_dir()).unwrap();
+    let _ = run(&mut session, &["restore", "monday.backup"]);
+    let _ = run(&mut session, &["restore", "monday.backup", "--json"]);
+    let _ = run(&mut session, &["restore", "none.backup"]);
+    let _ = run(&mut session, &["restore", "claviger.toml"]);
+    let with_key = ["--private-key", "offline.key.pem"];
+    let wrong_key = ["--private-key", "offline.pub.pem"];
+    let _ = run(&mut session, &[&["restore", "monday.backup"][..], &wrong_key].concat());
+    let _ = run(&mut session, &[&["restore", "monday.backup"][..], &with_key].concat());
+    let _ = run(&mut session, &["hsm", "bench", "--only", "nothing"]);
+    site.write_pin("wrong", 0o600);
+    let _ = run(&mut session, &["hsm", "probe", "--json"]);
+    let _ = run(&mut session, &["hsm", "probe"]);
+    session.golden.finish();
+}
+
+/// A configuration that is right in itself and names what isn't.
+fn unfit(session: &mut Session) {
+    let dir = session.site.dir().to_owned();
+    let good = std::fs::read_to_string(session.site.config_file()).unwrap();
+    let (state, pin) = (text(&dir).to_owned() + "/state", text(&dir).to_owned() + "/pin");
+    let bad = good
+        .replace("/usr/lib/softhsm/libsofthsm2.so", "/nonexistent/module.so")
+        .replace(&state, "/proc/none/state")
+        .replace(&pin, &format!("{pin}.none"))
+        .replace("app.sock\"", "none/app.sock\"\ngroup = \"nobody-of-this-name\"");
+    std::fs::write(dir.join("unfit.toml"), bad).unwrap();
+    let _ = session.daemon(&["check-config", "--config", "unfit.toml"]);
+}
+
+/// What a daemon says whose HSM went away.
+fn locked(session: &mut Session) {
+    session.golden.say("the token is gone");
+    let site = Arc::clone(&session.site);
+    site.softhsm().wipe();
+    let daemon = site.spawn();
+    eventually("the daemon listens", || site.admin_socket().exists().then_some(()));
+    eventually("the pool says why", || {
+        let status = claviger_tests::cli::claviger_json(&site, &["status"], b"");
+        let object: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+        object["pool"][0]["reason"].as_str().filter(|reason| !reason.is_empty()).map(drop)
+    });
+    session.both(&["status"], b"");
+    session.both(&["encrypt", "alias/a"], b"x");
+    let _ = session.claviger(&["key", "create"], b"");
+    let _ = session.claviger(&["backup", "create", "locked.backup"], b"");
+    daemon.terminate();
+    site.softhsm().init_token();
+}
+
+#[test]
+fn bad_usage_of_the_daemon_and_bad_configurations() {
+    let site = Arc::new(Site::bare(Token::Embedded));
+    let mut session = Session::new("daemon-usage", &site);
+    for command in [
+        &[][..],
+        &["check-config"],
+        &["restore"],
+        &["hsm"],
+        &["hsm", "probe"],
+        &["hsm", "bench"],
+        &["hsm", "init"],
+        &["hsm", "restore"],
+        &["completions"],
+        &["man"],
+    ] {
+        let _ = session.daemon(&[command, &["--help"]].concat());
+    }
+    for args in [
+        &[][..],
+        &["hsm", "probe", "--json"],
+        &["hsm", "probe", "--json", "--config", "none.toml"],
+        &["hsm", "bench", "--json", "--only", "nothing"],
+        &["restore", "none.backup", "--json"],
+        &["frobnicate"],
+        &["--dev"],
+        &["--dev", "--config", "claviger.toml", "--state-dir", "s"],
+        &["hsm"],
+        &["hsm", "probe"],
+        &["hsm", "bench", "--size", "0"],
+        &["check-config", "--config", "none.toml"],
+        &["--config", "none.toml"],
+        &["restore", "none.backup"],
+        &["man", "no/such/dir"],
+        &["completions", "tcsh"],
+    ] {
+        let _ = session.daemon(args);
+    }
+    for (name, toml) in [
+        ("empty", ""),
+        ("broken", "state_dir = \n"),
+        ("unknown", "speed = 11\n[[hsm]]\nname = \"a\"\nprofile = \"embedded\"\npin = { env = \"P\" }\n"),
+        (
+            "wrong",
+            "state_dir = \"here\"\nlock_memory = \"maybe\"\n[admin]\nmode = \"0666\"\n[limits]\nmax_body = 1\n\
+          [[hsm]]\nname = \"a\"\nprofile = \"softhsm2\"\nmodule = \"lib.so\"\npin = { file = \"a\", env = \"b\" }\n",
+        ),
+    ] {
+        let file = format!("{name}.toml");
+        std::fs::write(site.dir().join(&file), toml).unwrap();
+        let _ = session.daemon(&["check-config", "--config", &file]);
+    }
+    session.golden.finish();
+}
