@@ -1,7 +1,7 @@
 //! Sockets that the service manager holds: served by name, never closed over a restart,
 //! refused where they aren't what the configuration says.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -115,9 +115,9 @@ fn no_connection_is_refused_over_restarts_under_load() {
         let mut key = daemon.admin();
         key.create(Protection::Software);
         if round % 2 == 0 {
-            daemon.terminate()
+            daemon.terminate();
         } else {
-            daemon.kill9()
+            daemon.kill9();
         }
         daemon = start(&site, &sockets);
     }

@@ -1,6 +1,6 @@
 //! Many connections that do nothing, and a daemon that has no descriptor left.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use std::os::unix::net::UnixStream;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! What is left in the memory of a daemon that has nothing to do any more: no
 //! plaintext that went through it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ use claviger_tests::{Daemon, Site, each_token};
 /// Read at a time.
 const PAGE: usize = 64 * 1024;
 /// A page that nobody wrote to.
-const ZERO: [u8; PAGE + PART] = [0; PAGE + PART];
+static ZERO: [u8; PAGE + PART] = [0; PAGE + PART];
 /// What counts as found: this much of the plaintext.
 const PART: usize = 16;
 
@@ -55,7 +55,9 @@ fn parts_in(page: &[u8], secrets: &[&[u8]]) -> Vec<(usize, usize)> {
         .flat_map(|(number, secret)| secret.chunks_exact(PART).map(move |part| (number, part)))
         .collect();
     let mut begins = [false; 256];
-    parts.iter().for_each(|(_, part)| begins[usize::from(part[0])] = true);
+    for (_, part) in &parts {
+        begins[usize::from(part[0])] = true;
+    }
     let mut found = Vec::new();
     for (at, byte) in page.iter().enumerate() {
         if begins[usize::from(*byte)] {

@@ -1,7 +1,7 @@
 //! The daemon's process as the system sees it: memory locked, no core dump, closed to
 //! debuggers, descriptors enough; and what it says where it can't have that.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -52,8 +52,8 @@ fn memory_is_locked_no_core_is_dumped_and_descriptors_are_raised() {
         for _ in 0..50 {
             admin.encrypt(key, &[1; 4096]);
         }
-        let (locked, size) = (kib(pid, "VmLck"), kib(pid, "VmSize"));
-        assert!(locked * 10 >= size * 9, "{locked} of {size} KiB are locked");
+        let (locked, all) = (kib(pid, "VmLck"), kib(pid, "VmSize"));
+        assert!(locked * 10 >= all * 9, "{locked} of {all} KiB are locked");
         assert_eq!(kib(pid, "VmSwap"), 0);
         // On fault: an address space of gigabytes doesn't become resident.
         assert!(kib(pid, "VmRSS") < 512 * 1024, "{} KiB", kib(pid, "VmRSS"));
@@ -102,15 +102,15 @@ fn look_as_the_same_user() {
 
 #[test]
 fn memory_that_must_be_locked_and_cannot_be_is_refused_with_the_way_out() {
-    let site = site("require");
-    let output = run(&mut exec(&FEW_PAGES, &site.daemon_command()));
+    let place = site("require");
+    let output = run(&mut exec(&FEW_PAGES, &place.daemon_command()));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     for part in ["the memory can't be locked", "LimitMEMLOCK=infinity", "ulimit -l", "lock_memory = \"try\""]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
-    assert!(!site.state_dir().join("store").exists(), "nothing was begun");
+    assert!(!place.state_dir().join("store").exists(), "nothing was begun");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Signals under load: no request is lost. Each is answered, or was never begun.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -117,7 +117,9 @@ fn sighup_under_load_disturbs_no_request() {
         eventually("work goes on", || (answered.load(Ordering::Relaxed) > before + 64).then_some(()));
     }
     done.store(true, Ordering::Relaxed);
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    for client in clients {
+        client.join().unwrap();
+    }
     daemon.terminate();
 }
 

@@ -25,6 +25,7 @@ impl Supervisor {
     /// The daemon can be asked: its sockets are served, and how the domain is is known.
     /// Said once, however often; `status` is said every time, until the stop.
     pub(super) fn ready(&self, status: &str) {
+        let status = &one_line(status);
         let mut phase = self.phase();
         match *phase {
             Phase::Starting => tell(&[NotifyState::Ready, NotifyState::Status(status)]),
@@ -78,6 +79,12 @@ impl Supervisor {
     }
 }
 
+/// A status as one line: what an HSM's library says is in it, and a line of its own
+/// would be another message to the service manager.
+fn one_line(status: &str) -> String {
+    status.replace(char::is_control, " ")
+}
+
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager could not be told (NOTIFY_SOCKET)");
@@ -104,6 +111,12 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
     use std::cell::Cell;
+
+    #[test]
+    fn a_status_is_one_line_whatever_a_library_said() {
+        assert_eq!(one_line("locked: a\nSTOPPING=1\r\n\0\tb"), "locked: a STOPPING=1    b");
+        assert_eq!(one_line("läuft"), "läuft");
+    }
 
     #[test]
     fn the_pulse_beats_twice_a_period_and_stops_where_something_hangs() {
