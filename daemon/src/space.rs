@@ -32,6 +32,8 @@ pub struct Space {
     /// Until the daemon serves, what an earlier run left is put in order, on the room
     /// that the ballast gave up for that.
     started: AtomicBool,
+    /// The ballast made room for this start.
+    began_full: AtomicBool,
 }
 
 struct Ballast {
@@ -66,10 +68,12 @@ impl Space {
             free,
             read_only: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            began_full: AtomicBool::new(false),
         };
         let free = (space.free)(dir)?;
         if free < space.floor() {
             space.shrink_by(space.floor() - free, 0)?;
+            space.began_full.store(true, Ordering::Release);
             tracing::warn!(free, dir = %dir.display(), "the disk is full: the ballast makes room for the start");
         }
         Ok(space)
@@ -81,9 +85,13 @@ impl Space {
         self.size / 4
     }
 
-    /// The start is over: from now on a full disk refuses changes.
+    /// The start is over: from now on a full disk refuses changes, and one that was full
+    /// then, until the ballast is whole again.
     pub fn started(&self) {
         self.started.store(true, Ordering::Release);
+        if self.began_full.load(Ordering::Acquire) {
+            self.refuse_changes(0);
+        }
         self.look();
     }
 
@@ -279,7 +287,6 @@ mod tests {
         let space = disk.open();
         assert_eq!(disk.ballast(), SIZE - FLOOR, "as much as the floor was given up");
         assert!(space.look(), "what an earlier run left may be put in order");
-        disk.set(SIZE - 1);
         space.started();
         assert!(space.is_read_only());
         // With no ballast left there is nothing to give, and it opens all the same.

@@ -23,7 +23,7 @@ import sys
 import blobs
 import live
 from bodies import Reader, canonical_context, decode, encode, parse_context
-from frames import decode_frame, frame, parse_header
+from framing import decode_frame, frame, parse_header
 from tables import (BOUNDS, CAP_BEFORE_HELLO, CODES, DEFAULT_CAP, ENUMS, HEADER_LEN, OPERATIONS, STRUCTS, Refused,
                     unhex)
 

@@ -7,7 +7,7 @@ import struct
 
 import blobs
 from bodies import canonical_context, encode
-from frames import decode_frame, frame, parse_header
+from framing import decode_frame, frame, parse_header
 from tables import CODES, HEADER_LEN, OPERATIONS, Refused
 
 NUMBERS = {name: number for number, (name, _, _, _) in OPERATIONS.items()}

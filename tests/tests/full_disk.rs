@@ -1,6 +1,8 @@
 //! A disk that is really full: a small tmpfs under the state directory. Needs root, as
 //! mounting does.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -109,6 +111,8 @@ fn on_a_full_disk_keys_stay_in_use_restarts_work_and_changes_come_back_with_the_
         let after = wire.encrypt(software, b"after");
         assert_eq!(wire.decrypt(&after).unwrap(), b"after");
 
+        disk.fill();
+        eventually("changes are refused", || (create(&mut wire) == Some(Code::ReadOnly)).then_some(()));
         disk.free();
         eventually("changes are taken again", || create(&mut wire).is_none().then_some(()));
         assert_eq!(disk.ballast(), BALLAST, "the ballast came first");

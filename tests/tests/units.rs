@@ -1,6 +1,8 @@
 //! The files in `systemd/`, as systemd itself reads them: what it accepts, how open the
 //! daemon's unit is, and that they agree with the example configuration.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,10 +103,9 @@ fn users_and_directories_can_be_made() {
 #[test]
 fn units_and_example_configuration_agree() {
     let example: toml::Table = read("claviger.toml.example").parse().unwrap();
-    let uncommented: String = read("claviger.toml.example")
-        .lines()
-        .map(|line| format!("{}\n", line.trim_start_matches('#')))
-        .collect();
+    let example_text = read("claviger.toml.example");
+    let uncommented =
+        example_text.lines().map(|line| line.trim_start_matches('#')).collect::<Vec<_>>().join("\n");
     let (app, admin) = (read("clavigerd.socket"), read("clavigerd-admin.socket"));
     let endpoint = &example["endpoint"][0];
     assert_eq!(values(&app, "FileDescriptorName"), [endpoint["name"].as_str().unwrap()]);

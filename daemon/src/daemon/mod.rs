@@ -112,9 +112,7 @@ pub async fn run(
     restore::refuse_unfinished(&config.state_dir).map_err(|error| DaemonError::Domain(error.to_string()))?;
     let limits = &config.limits;
     // Before anything is written there.
-    let space = Space::open(&config.state_dir, limits.ballast_bytes).map(Arc::new);
-    let space =
-        space.map_err(|error| DaemonError::Ballast { path: config.state_dir.join(BALLAST), error })?;
+    let space = open_space(&config)?;
     let log = open_log(&config, &edge)?;
     let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge)?;
     let members = config.hsm.iter().map(|m| (m.name.clone(), m.profile.name.clone(), m.profile.hardware));
@@ -129,10 +127,7 @@ pub async fn run(
     let listeners = open_sockets(&config, passed)?;
     let metrics = MetricsListener::bind(config.metrics.as_ref()).await?;
     let server = Server::new(Arc::clone(&service), stop.clone());
-    for listener in listeners {
-        tracing::info!(endpoint = %listener.name(), socket = %listener.path().display(), "listening");
-        server.serve(listener);
-    }
+    listen(&server, listeners);
     if let Some(listener) = metrics {
         let exposition = Exposition::new(&service, &store, &server, started);
         background.spawn(listener.serve(exposition, edge.clock.clone(), stop.clone()));
@@ -187,6 +182,19 @@ async fn finish_calls(server: &Server, service: &Service, supervisor: &Superviso
             let connections = server.open();
             tracing::warn!(connections, "the stop took longer than limits.stop_timeout: connections were cut off");
         }
+    }
+}
+
+fn open_space(config: &Config) -> Result<Arc<Space>, DaemonError> {
+    let dir = &config.state_dir;
+    let failed = |error| DaemonError::Ballast { path: dir.join(BALLAST), error };
+    Space::open(dir, config.limits.ballast_bytes).map(Arc::new).map_err(failed)
+}
+
+fn listen(server: &Server, listeners: Vec<Listener>) {
+    for listener in listeners {
+        tracing::info!(endpoint = %listener.name(), socket = %listener.path().display(), "listening");
+        server.serve(listener);
     }
 }
 

@@ -2,7 +2,7 @@
 
 import blobs
 from bodies import canonical_context, encode
-from decoder import body_type, frame, parse_header
+from framing import body_type, frame, parse_header
 from samples import (CONTEXT, KEY, NIL, NO_CONTEXT, OTHER_KEY, OTHER_VERSION, PAIRS, TIME, VERSION, fixed, hexed,
                      spec)
 from tables import ENUMS, OPERATIONS
@@ -257,6 +257,7 @@ def errors():
         0x0202: [(40, "the ciphertext can't be decrypted with this context")],
         0x0101: [(32, "no HSM of this domain can hold SM4: use SOFTWARE"), (33, "alias/pay is taken"),
                  (34, "the client token belongs to another request"), (61, "the store can't be written"),
+                 (63, "the disk is full: nothing was changed"),
                  (70, "rotation comes later")],
         0x0102: [(21, "no such key"), (5, "a connection starts with one hello")],
         0x0103: [(7, "ask for less")],

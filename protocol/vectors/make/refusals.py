@@ -3,7 +3,7 @@
 import struct
 
 from bodies import encode
-from decoder import frame
+from framing import frame
 from frames import NUMBERS, create, hello
 from samples import CONTEXT, KEY, NO_CONTEXT, fixed, hexed
 
