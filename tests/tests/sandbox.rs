@@ -91,10 +91,10 @@ fn traced(token: Token) -> Vec<String> {
     let trace = site.dir().join("trace");
     // -D: the daemon stays our own child.
     let pid = whole_life(&site, &["strace", "-D", "-f", "-q", "-o", text(&trace)]);
-    // The tracer ends after the daemon, and writes its last line then.
-    let (pid, last) = (pid.to_string(), "+++ exited with 0 +++");
-    let ended = |line: &str| line.strip_prefix(&pid).is_some_and(|rest| rest.trim() == last);
-    let whole = || std::fs::read_to_string(&trace).ok().filter(|trace| trace.lines().any(ended));
+    // The tracer writes in its own time, the daemon's last call too.
+    let pid = pid.to_string();
+    let last = |line: &str| line.starts_with(&pid) && line.contains("exit_group(0");
+    let whole = || std::fs::read_to_string(&trace).ok().filter(|trace| trace.lines().any(last));
     let trace = eventually("the trace is whole", whole);
     let calls = trace.lines().filter_map(|line| line.split_once(' ')).map(|(_, call)| call.trim_start());
     calls.map(str::to_owned).collect()
