@@ -104,21 +104,17 @@ impl Space {
     /// Asks the disk, and says whether a change may be written now. The ballast is whole
     /// again before changes are taken again.
     pub fn look(&self) -> bool {
-        let free = match (self.free)(&self.dir) {
-            Ok(free) => free,
-            // A disk that can't be asked says so when it is written.
-            Err(_) => return !self.is_read_only(),
-        };
+        // A disk that can't be asked says so when it is written.
+        let Ok(free) = (self.free)(&self.dir) else { return !self.is_read_only() };
         if free < self.floor() {
             self.refuse_changes(free);
             return !self.is_read_only();
         }
         let missing = self.missing();
-        if missing > 0 && free >= missing.saturating_add(2 * self.floor()) {
-            if let Err(error) = self.refill() {
-                tracing::warn!(%error, "the ballast can't be made whole");
-                return !self.is_read_only();
-            }
+        let fits = missing > 0 && free >= missing.saturating_add(2 * self.floor());
+        if fits && let Err(error) = self.refill() {
+            tracing::warn!(%error, "the ballast can't be made whole");
+            return !self.is_read_only();
         }
         if self.is_read_only()
             && self.missing() == 0
