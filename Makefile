@@ -8,6 +8,9 @@
 # make fuzz   libFuzzer over every target, SECONDS each: make fuzz SECONDS=60,
 #             or only some of them: make fuzz TARGETS="bodies blob"
 
+# make torture  the daemon killed at every write, rename and sync, with every call to the
+#             disk failing once, damaged, on a full disk, and without power (needs root)
+
 CARGO ?= cargo
 # rustup's place, for shells without it, once scripts/setup.sh has put it there.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -15,7 +18,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # What prints cargo's target directory.
 TARGET_DIRECTORY = $(CARGO) metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 
-.PHONY: run test lint audit bench fuzz man setup setup-lint build
+.PHONY: run test lint audit bench fuzz torture man setup setup-lint build
 
 # The development profile throughout: dependencies are optimised enough to be quick,
 # the second command takes the first's work over, and no figure is quoted from it.
@@ -51,6 +54,10 @@ fuzz: build
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/scripts/instrument.sh" \
 		$(CARGO) build --locked --workspace --features claviger-fuzz/libfuzzer --bin claviger-libfuzzer
 	@target=$$($(TARGET_DIRECTORY)); "$$target/debug/claviger-fuzz" $(or $(SECONDS),30) $(TARGETS)
+
+torture: build
+	CLAVIGER_TORTURE=all $(CARGO) nextest run --locked --workspace --profile torture --run-ignored all --no-capture \
+		-E 'binary(torture) | binary(crash) | binary(full_disk) | binary(failing_sync) | binary(store_suite)'
 
 setup:
 	@scripts/setup.sh

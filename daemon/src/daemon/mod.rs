@@ -121,8 +121,7 @@ pub async fn run(
     log.on_disk(Arc::clone(&space));
     store.on_disk(Arc::clone(&space));
     service.on_disk(Arc::clone(&space));
-    let background = Tasks::default();
-    let halt = CancellationToken::new();
+    let (background, halt) = (Tasks::default(), CancellationToken::new());
 
     let listeners = open_sockets(&config, passed)?;
     let metrics = MetricsListener::bind(config.metrics.as_ref()).await?;
