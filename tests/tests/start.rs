@@ -163,6 +163,40 @@ fn wrong_arguments_exit_with_2() {
     }
 }
 
+/// Every file below a directory, with its bytes.
+fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut all = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else if path.is_file() {
+            all.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+#[test]
+fn the_state_of_a_newer_daemon_is_refused_untouched() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let daemon = site.start();
+        daemon.admin().create(Protection::Hsm);
+        daemon.terminate();
+        let format = site.state_dir().join("format");
+        let old = std::fs::read_to_string(&format).unwrap();
+        std::fs::write(&format, old.replace('1', "2")).unwrap();
+        assert_ne!(std::fs::read_to_string(&format).unwrap(), old);
+        let before = contents(&site.state_dir());
+        let (code, said) = failed(&mut site.daemon_command());
+        assert!(code == 1 && said.contains("newer daemon"), "{said}");
+        assert_eq!(contents(&site.state_dir()), before);
+        std::fs::write(&format, old).unwrap();
+        site.start().terminate();
+    }
+}
+
 #[test]
 fn a_second_daemon_on_the_same_state_directory_is_refused() {
     for token in each_token() {
