@@ -11,8 +11,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// The file: the last acknowledged revision (u64 LE), then its complement.
+/// The file: the last acknowledged revision (u64 LE), then its complement. A later
+/// layout is longer, which is how this one knows that it isn't meant.
 pub(super) struct Head(File);
+
+const LEN: usize = 16;
 
 /// Where the file of a store in `dir` is.
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -21,9 +24,18 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 
 impl Head {
     /// Opens or makes the file, and says what it says: 0 where it is new or unreadable.
+    ///
+    /// # Errors
+    /// `InvalidData` for the file of a newer daemon.
     pub(super) fn open(dir: &Path) -> io::Result<(Self, u64)> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path(dir))?;
-        let mut bytes = [0; 16];
+        if file.metadata()?.len() > LEN as u64 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its file `acknowledged` is of a newer clavigerd",
+            ));
+        }
+        let mut bytes = [0; LEN];
         match file.read_exact_at(&mut bytes, 0) {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
             _ => {}
@@ -37,11 +49,11 @@ impl Head {
     }
 }
 
-fn encode(revision: u64) -> [u8; 16] {
+fn encode(revision: u64) -> [u8; LEN] {
     (u128::from(!revision) << 64 | u128::from(revision)).to_le_bytes()
 }
 
-fn decode(bytes: [u8; 16]) -> Option<u64> {
+fn decode(bytes: [u8; LEN]) -> Option<u64> {
     let (revision, _) = bytes.split_first_chunk()?;
     let revision = u64::from_le_bytes(*revision);
     (encode(revision) == bytes).then_some(revision)
@@ -69,6 +81,12 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(path(dir.path()), flipped).unwrap();
             assert_eq!(Head::open(dir.path()).unwrap().1, 0, "bit {bit}");
+        }
+        for longer in [17, 24, 32] {
+            let file = [&sound[..], &[0; 16]].concat();
+            fs::write(path(dir.path()), &file[..longer]).unwrap();
+            assert_eq!(Head::open(dir.path()).map(|_| ()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(fs::read(path(dir.path())).unwrap(), file[..longer], "it is untouched");
         }
         for len in 0..16 {
             fs::write(path(dir.path()), &sound[..len]).unwrap();

@@ -330,7 +330,9 @@ impl Shared {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        let result = match self.failure.borrow().clone() {
+        // Not borrowed any longer when a failure of this sync is told.
+        let before = self.failure.borrow().clone();
+        let result = match before {
             Some(reason) => Err(StoreError::Failed(reason)),
             None => self.contain(|| self.make_durable()),
         };

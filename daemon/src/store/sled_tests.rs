@@ -91,6 +91,17 @@ fn a_failed_sync_is_for_ever_and_is_never_called_success() {
     assert!(is_failed(bench.run(bench.store.close())));
 }
 
+/// The first failure of all may be that of the last sync.
+#[test]
+fn a_close_whose_sync_fails_says_so_and_ends() {
+    let bench = Bench::new(100);
+    bench.put(b"a").unwrap();
+    *bench.refuse.lock().unwrap() = Some(io::ErrorKind::Other);
+    assert!(is_failed(bench.run(bench.store.close())));
+    assert!(bench.store.failed().borrow().is_some());
+    assert!(is_failed(bench.run(bench.store.close())), "a second time, too");
+}
+
 #[test]
 fn the_daemon_can_wait_for_the_failure() {
     let bench = Bench::new(100);
