@@ -16,6 +16,8 @@ pub struct Resolved {
     caller: Arc<Caller>,
     request: Request,
     targets: Vec<Target>,
+    /// The keyring's count of changes before the first look.
+    as_of: u64,
 }
 
 /// A resource of a call, looked up.
@@ -48,6 +50,13 @@ impl Resolved {
         &self.targets
     }
 
+    /// The keyring's count of changes when the keys were looked up: as long as it stands,
+    /// they are still as they were found.
+    #[must_use]
+    pub fn as_of(&self) -> u64 {
+        self.as_of
+    }
+
     /// Whether a key was named that isn't there.
     #[must_use]
     pub fn misses_a_key(&self) -> bool {
@@ -63,6 +72,7 @@ pub async fn resolve(
     request: Request,
     trail: &mut Trail,
 ) -> Result<Resolved, Failure> {
+    let as_of = keyring.as_ref().map_or(0, |keyring| keyring.changes());
     let mut targets = Vec::new();
     for resource in request.resources() {
         let target = match resource {
@@ -76,5 +86,5 @@ pub async fn resolve(
         }
         targets.push(target);
     }
-    Ok(Resolved { caller: Arc::clone(caller), request, targets })
+    Ok(Resolved { caller: Arc::clone(caller), request, targets, as_of })
 }

@@ -10,6 +10,7 @@ mod exit;
 mod reply;
 
 use std::ops::Deref;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -223,10 +224,12 @@ impl Service {
             return (Err(late()), trail.close(Code::DeadlineExceeded));
         }
         if row.access == Access::Write {
-            return self.change(caller, deadline, request, trail).await;
+            return Box::pin(self.change(caller, deadline, request, trail)).await;
         }
-        let steps = self.steps(caller, request, &mut trail);
-        let result = self.within(deadline, steps).await.unwrap_or_else(|| Err(late()));
+        let result = self
+            .within(deadline, pin!(self.steps(caller, request, &mut trail)))
+            .await
+            .unwrap_or_else(|| Err(late()));
         let code = result.as_ref().err().map_or(Code::Ok, |failure| failure.code);
         (result, trail.close(code))
     }
@@ -271,7 +274,7 @@ impl Service {
                 service.record(closed);
             }
         });
-        match self.within(deadline, ended).await {
+        match self.within(deadline, pin!(ended)).await {
             Some(Ok((result, closed, waited))) => {
                 metrics::note(waited);
                 (result, closed)
@@ -428,9 +431,8 @@ impl Service {
 
     /// Runs `steps` until the deadline, or gives none; a timer is made only if they
     /// have to wait.
-    async fn within<T>(&self, deadline: Duration, steps: impl Future<Output = T>) -> Option<T> {
-        let mut steps = std::pin::pin!(steps);
-        let mut timer = std::pin::pin!(async {
+    async fn within<T>(&self, deadline: Duration, mut steps: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let mut timer = pin!(async {
             let left = deadline.saturating_sub(self.edge.clock.elapsed());
             self.edge.clock.sleep(left).await;
         });

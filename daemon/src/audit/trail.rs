@@ -142,8 +142,7 @@ impl Trail {
         if let Some(event) = self.open.take()
             && self.closed.events.is_empty()
         {
-            let event = self.finish(event, code, ended);
-            self.closed.events.push(event);
+            self.closed.events = vec![self.finish(event, code, ended)];
         }
         self.closed.ended = ended;
         self.closed.log = Some(Arc::clone(&self.log));

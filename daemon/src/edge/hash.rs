@@ -6,13 +6,15 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use super::{Entropy, entropy::NoEntropy};
 
 /// Makes hashers that all start from one secret.
-#[derive(Debug, Clone, Copy)]
-pub struct HashKey(u64, u64);
+#[derive(Debug, Clone)]
+pub struct HashKey(DefaultHasher);
 
 impl HashKey {
     /// Draws the secret.
     pub fn new(entropy: &Entropy) -> Result<Self, NoEntropy> {
-        Ok(Self(u64::from_le_bytes(entropy.array()?), u64::from_le_bytes(entropy.array()?)))
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&entropy.array::<16>()?);
+        Ok(Self(hasher))
     }
 }
 
@@ -20,9 +22,6 @@ impl BuildHasher for HashKey {
     type Hasher = DefaultHasher;
 
     fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher.write_u64(self.1);
-        hasher
+        self.0.clone()
     }
 }

@@ -35,9 +35,9 @@ impl<K, V> Lifecycle<K, V> for Evictions {
 impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
     /// An empty cache for at most `capacity` values.
     #[must_use]
-    pub fn new(capacity: usize, hash: HashKey) -> Self {
+    pub fn new(capacity: usize, hash: &HashKey) -> Self {
         let evictions = Evictions::default();
-        let cache = Cache::with(capacity, capacity as u64, UnitWeighter, hash, evictions.clone());
+        let cache = Cache::with(capacity, capacity as u64, UnitWeighter, hash.clone(), evictions.clone());
         Self { cache, evictions, counts: CacheCounts::default() }
     }
 
@@ -103,7 +103,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn cache(capacity: usize) -> LoadingCache<u32, String> {
-        LoadingCache::new(capacity, HashKey::new(&Entropy::seeded(1)).unwrap())
+        LoadingCache::new(capacity, &HashKey::new(&Entropy::seeded(1)).unwrap())
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Encryption and decryption with a granted key, in whichever suite its version has.
 
 use claviger_protocol::blob::{BlobHeader, BlobRef, TAG_LEN, authenticated_data};
-use claviger_protocol::{Code, EncryptionContext, SecretBytes, Suite};
+use claviger_protocol::{Code, EncryptionContext, SecretBytes};
 use uuid::Uuid;
 
-use super::material::Material;
-use super::{Grant, Keyring, VersionEntry};
+use super::material::{Material, Ready};
+use super::{Grant, Keyring};
 use crate::backend::hsm::command::{Answer, Command, HsmError, ObjectId};
 use crate::failure::Failure;
 
@@ -42,11 +42,12 @@ impl Keyring {
     ) -> Result<Encrypted, Failure> {
         let key = grant.key();
         let primary = key.record.primary_version.ok_or(Code::InvalidKeyUsage)?;
-        let version = self.version(key.record.key_id, primary).await?.ok_or(Code::Internal)?;
-        let mut attempt = self.encrypt_once(grant, &version, plaintext, context).await;
+        let ready = self.ready(key, primary).await?.ok_or(Code::Internal)?;
+        let mut attempt = self.encrypt_once(&ready, plaintext, context).await;
         if let Err(UseError::Gone(salt)) = attempt {
             self.forget_objects(primary, salt);
-            attempt = self.encrypt_once(grant, &version, plaintext, context).await;
+            let again = self.ready(key, primary).await?.ok_or(Code::Internal)?;
+            attempt = Box::pin(self.encrypt_once(&again, plaintext, context)).await;
         }
         let blob = settle(attempt)?;
         self.recheck(grant).await?;
@@ -61,14 +62,12 @@ impl Keyring {
         context: &EncryptionContext,
     ) -> Result<SecretBytes, Failure> {
         let key = grant.key();
-        let version = match self.version(key.record.key_id, blob.version_id).await? {
-            Some(version) if version.record.suite == Some(blob.suite) => version,
-            _ => return Err(Failure::ciphertext()),
-        };
-        let mut attempt = self.decrypt_once(grant, &version, blob, context).await;
+        let ready = self.ready(key, blob.version_id).await?.ok_or_else(Failure::ciphertext)?;
+        let mut attempt = self.decrypt_once(&ready, blob, context).await;
         if let Err(UseError::Gone(salt)) = attempt {
             self.forget_objects(blob.version_id, salt);
-            attempt = self.decrypt_once(grant, &version, blob, context).await;
+            let again = self.ready(key, blob.version_id).await?.ok_or_else(Failure::ciphertext)?;
+            attempt = Box::pin(self.decrypt_once(&again, blob, context)).await;
         }
         let plaintext = settle(attempt)?;
         self.recheck(grant).await?;
@@ -82,33 +81,32 @@ impl Keyring {
 
     async fn encrypt_once(
         &self,
-        grant: &Grant,
-        version: &VersionEntry,
+        ready: &Ready,
         plaintext: &SecretBytes,
         context: &EncryptionContext,
     ) -> Result<Vec<u8>, UseError> {
-        let ids = (version.record.key_id, version.record.version_id);
-        let material = self.material(grant.key(), version).await?;
-        let (object, suite, salt, _lease);
-        match &*material {
+        let ids = (ready.key_id, ready.version_id);
+        let (object, salt, _lease);
+        match &ready.material {
             Material::Software(key) => {
                 return Ok(key.seal(ids, &self.edge.entropy, plaintext.expose(), context)?);
             }
             Material::Derived(key) => {
                 let fresh = key.next_salt(&self.edge.entropy)?;
                 let sub_key = self.sub_key(ids.1, key, fresh).await.map_err(|e| gone(e, Some(fresh)))?;
-                (object, suite, salt) = (sub_key.object(), Suite::HsmAes256Derived, Some(fresh));
+                (object, salt) = (sub_key.object(), Some(fresh));
                 _lease = Some(sub_key);
             }
             Material::Direct(key) => {
-                self.take_use(version, key).await?;
-                (object, suite, salt) = (key.lease.object(), Suite::HsmAes256Direct, None);
+                self.take_use(ids, key).await?;
+                (object, salt) = (key.lease.object(), None);
                 _lease = None;
             }
         }
         let nonce = self.edge.entropy.array()?;
         let salt_bytes = salt.as_ref().map_or(&[][..], |salt| salt);
-        let header = BlobHeader { suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
+        let header =
+            BlobHeader { suite: ready.suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
         let mut blob = header.prefix(plaintext.len() + TAG_LEN);
         let aad = authenticated_data(&blob, context);
         let command = Command::GcmSeal { object, nonce, aad, plaintext: plaintext.clone() };
@@ -119,17 +117,18 @@ impl Keyring {
 
     async fn decrypt_once(
         &self,
-        grant: &Grant,
-        version: &VersionEntry,
+        ready: &Ready,
         blob: &BlobRef<'_>,
         context: &EncryptionContext,
     ) -> Result<SecretBytes, UseError> {
-        let material = self.material(grant.key(), version).await?;
-        match &*material {
+        if ready.suite != blob.suite {
+            return Err(Failure::ciphertext().into());
+        }
+        match &ready.material {
             Material::Software(key) => Ok(key.open(blob, context)?),
             Material::Derived(key) => {
                 let salt: [u8; 16] = blob.salt.try_into().map_err(|_| Failure::ciphertext())?;
-                let sub_key = self.sub_key(version.record.version_id, key, salt).await;
+                let sub_key = self.sub_key(ready.version_id, key, salt).await;
                 let sub_key = sub_key.map_err(|error| gone(error, Some(salt)))?;
                 self.open_in_hsm(sub_key.object(), blob, context, Some(salt)).await
             }
@@ -153,7 +152,7 @@ impl Keyring {
     async fn bytes_from_lane(&self, command: Command) -> Result<SecretBytes, HsmError> {
         let answer = match self.lane().try_run(&command) {
             Some(answer) => answer,
-            None => self.lane().run(command).await,
+            None => Box::pin(self.lane().run(command)).await,
         };
         match answer? {
             Answer::Bytes(bytes) => Ok(bytes),

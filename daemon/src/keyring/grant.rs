@@ -1,6 +1,6 @@
 //! A grant: the state check that stands before every use of a key.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use claviger_protocol::{Code, KeyUsage};
 
@@ -29,13 +29,17 @@ impl Keyring {
     /// Checks that `key`, which the admitted call resolved to, may be used for `usage`.
     pub async fn grant(
         &self,
-        _admitted: &Admitted,
+        admitted: &Admitted,
         key: &KeyEntry,
         usage: KeyUsage,
     ) -> Result<Grant, Failure> {
-        let as_of = self.caches.changes.load(Ordering::Acquire);
+        let as_of = self.changes();
         // The record as it is now: it may have changed while the call waited.
-        let current = self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?;
+        let current = if as_of == admitted.permit().resolved().as_of() {
+            Arc::clone(key)
+        } else {
+            self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?
+        };
         check(&current, usage)?;
         Ok(Grant { key: current, as_of })
     }
@@ -43,7 +47,7 @@ impl Keyring {
     /// At the end of every use: nothing leaves the daemon under a key that was
     /// switched off while the call waited.
     pub async fn recheck(&self, grant: &Grant) -> Result<(), Failure> {
-        if self.caches.changes.load(Ordering::Acquire) == grant.as_of {
+        if self.changes() == grant.as_of {
             return Ok(());
         }
         let current = self.find_id(grant.key.record.key_id).await?.ok_or(Code::AccessDenied)?;

@@ -41,7 +41,19 @@ impl Drop for Lease {
     }
 }
 
-/// A version's material, ready for use.
+/// A version ready for use: what is true of it for ever, and its material.
+pub(super) struct Ready {
+    /// Its key.
+    pub(super) key_id: Uuid,
+    /// Itself.
+    pub(super) version_id: Uuid,
+    /// What it encrypts with.
+    pub(super) suite: Suite,
+    /// The material.
+    pub(super) material: Material,
+}
+
+/// A version's material.
 pub(super) enum Material {
     /// In memory.
     Software(SoftwareKey),
@@ -117,26 +129,34 @@ fn find(record: &VersionRecord, kind: u8) -> Result<&Location, Failure> {
 }
 
 impl Keyring {
-    /// A version's material, unwrapped or opened at its first use.
-    pub(super) async fn material(
+    /// A version of the key with its material, unwrapped or opened at its first use; none
+    /// where the key has no such version.
+    pub(super) async fn ready(
         &self,
         key: &KeyEntry,
-        version: &VersionEntry,
-    ) -> Result<Arc<Material>, Failure> {
-        let version_id = version.record.version_id;
-        if let Some(material) = self.materials.get(&version_id) {
-            return Ok(material);
+        version_id: Uuid,
+    ) -> Result<Option<Arc<Ready>>, Failure> {
+        let key_id = key.record.key_id;
+        if let Some(ready) = self.materials.get(&version_id) {
+            return Ok((ready.key_id == key_id).then_some(ready));
         }
-        self.materials.get_or_load(&version_id, self.load_material(key, version)).await
+        let Some(version) = self.version(key_id, version_id).await? else {
+            return Ok(None);
+        };
+        Ok(Some(self.materials.get_or_load(&version_id, self.make_ready(key, &version)).await?))
     }
 
-    async fn load_material(&self, key: &KeyEntry, version: &VersionEntry) -> Result<Material, Failure> {
+    async fn make_ready(&self, key: &KeyEntry, version: &VersionEntry) -> Result<Ready, Failure> {
         let record = &version.record;
         let suite = record.suite.ok_or(Code::InvalidKeyUsage)?;
-        let Some(template) = template(suite) else {
-            return self.open_software(key, record).map(Material::Software);
+        let material = match template(suite) {
+            None => Material::Software(self.open_software(key, record)?),
+            Some(template) => self.hold(self.unwrap(record, template).await?, template)?,
         };
-        let lease = self.unwrap(record, template).await?;
+        Ok(Ready { key_id: record.key_id, version_id: record.version_id, suite, material })
+    }
+
+    fn hold(&self, lease: Lease, template: Template) -> Result<Material, Failure> {
         Ok(match template {
             Template::AesDeriveOnly => {
                 let salt = fresh_salt(&self.edge.entropy)?;

@@ -35,7 +35,7 @@ use crate::store::{Op, Record, Sealed, Store, StoreError};
 
 use cache::LoadingCache;
 use list::Counts;
-use material::{Lease, Material};
+use material::{Lease, Ready};
 use record::{AliasRecord, KeyRecord, VersionRecord, path};
 
 pub use create::NewKey;
@@ -66,7 +66,7 @@ pub struct Keyring {
     /// Whether HSM level may be had on this pool: hardware, or software tokens allowed.
     hsm_level_allowed: bool,
     caches: Arc<Caches>,
-    materials: LoadingCache<Uuid, Material>,
+    materials: LoadingCache<Uuid, Ready>,
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     counts: Counts,
     done: KeyringCounts,
@@ -121,9 +121,9 @@ impl Keyring {
     ) -> Result<Self, Failure> {
         let hash = HashKey::new(&edge.entropy)?;
         let caches = Arc::new(Caches {
-            keys: LoadingCache::new(limits.record_cache, hash),
-            versions: LoadingCache::new(limits.record_cache, hash),
-            aliases: LoadingCache::new(limits.record_cache, hash),
+            keys: LoadingCache::new(limits.record_cache, &hash),
+            versions: LoadingCache::new(limits.record_cache, &hash),
+            aliases: LoadingCache::new(limits.record_cache, &hash),
             changes: AtomicU64::new(0),
         });
         let watched = Arc::clone(&caches);
@@ -132,8 +132,8 @@ impl Keyring {
         let keyring = Self {
             store: Sealed::new(store, domain.keys.record_mac()),
             hsm_level_allowed: member.hardware || allow_software_tokens,
-            materials: LoadingCache::new(limits.hsm_objects, hash),
-            sub_keys: LoadingCache::new(limits.hsm_objects, hash),
+            materials: LoadingCache::new(limits.hsm_objects, &hash),
+            sub_keys: LoadingCache::new(limits.hsm_objects, &hash),
             counts: Counts::default(),
             done: KeyringCounts::default(),
             no_context: context_hash(&context_key, &EncryptionContext::default()),
@@ -194,6 +194,13 @@ impl Keyring {
     #[must_use]
     pub fn records(&self) -> &Sealed {
         &self.store
+    }
+
+    /// How often records have changed: as long as it stands, what was found since it was
+    /// read is still so.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.caches.changes.load(Ordering::Acquire)
     }
 
     fn lane(&self) -> &Arc<Lane> {

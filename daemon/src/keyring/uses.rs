@@ -5,10 +5,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use claviger_protocol::Code;
+use uuid::Uuid;
 
+use super::Keyring;
 use super::material::DirectKey;
 use super::record::path;
-use super::{Keyring, VersionEntry};
 use crate::failure::Failure;
 use crate::store::{Change, Expect, Op, StoreError};
 
@@ -43,15 +44,14 @@ impl Uses {
 
 impl Keyring {
     /// Takes one use of a direct key, reserving more where none is left.
-    pub(super) async fn take_use(&self, version: &VersionEntry, key: &DirectKey) -> Result<(), Failure> {
+    pub(super) async fn take_use(&self, ids: (Uuid, Uuid), key: &DirectKey) -> Result<(), Failure> {
         while !key.uses.take() {
-            self.reserve_uses(version, key).await?;
+            Box::pin(self.reserve_uses(ids, key)).await?;
         }
         Ok(())
     }
 
-    async fn reserve_uses(&self, version: &VersionEntry, key: &DirectKey) -> Result<(), Failure> {
-        let (key_id, version_id) = (version.record.key_id, version.record.version_id);
+    async fn reserve_uses(&self, (key_id, version_id): (Uuid, Uuid), key: &DirectKey) -> Result<(), Failure> {
         let current = self.version(key_id, version_id).await?.ok_or(Code::AccessDenied)?;
         let mut record = current.record.clone();
         record.reserved_uses = next_reservation(record.reserved_uses)?;
