@@ -45,6 +45,10 @@ wire_enum! {
         HsmAes256Derived = 2 "HSM_AES_256_GCM_DERIVED",
         /// HSM AES_256, direct: AES-256-GCM under the key itself.
         HsmAes256Direct = 3 "HSM_AES_256_GCM_DIRECT",
+        /// SOFTWARE SM4: per-message key and commitment by HKDF over HMAC-SM3, SM4-GCM.
+        SoftwareSm4 = 4 "SOFTWARE_SM4_GCM_HKDF_SM3",
+        /// HSM SM4, direct: SM4-GCM under the key itself.
+        HsmSm4Direct = 5 "HSM_SM4_GCM_DIRECT",
     }
 }
 
@@ -54,6 +58,7 @@ impl Suite {
     pub const fn spec(self) -> KeySpec {
         match self {
             Self::SoftwareAes256 | Self::HsmAes256Derived | Self::HsmAes256Direct => KeySpec::Aes256,
+            Self::SoftwareSm4 | Self::HsmSm4Direct => KeySpec::Sm4,
         }
     }
 
@@ -61,9 +66,9 @@ impl Suite {
     #[must_use]
     pub const fn salt_len(self) -> usize {
         match self {
-            Self::SoftwareAes256 => 32,
+            Self::SoftwareAes256 | Self::SoftwareSm4 => 32,
             Self::HsmAes256Derived => 16,
-            Self::HsmAes256Direct => 0,
+            Self::HsmAes256Direct | Self::HsmSm4Direct => 0,
         }
     }
 
@@ -71,8 +76,8 @@ impl Suite {
     #[must_use]
     pub const fn commitment_len(self) -> usize {
         match self {
-            Self::SoftwareAes256 => 32,
-            Self::HsmAes256Derived | Self::HsmAes256Direct => 0,
+            Self::SoftwareAes256 | Self::SoftwareSm4 => 32,
+            Self::HsmAes256Derived | Self::HsmAes256Direct | Self::HsmSm4Direct => 0,
         }
     }
 

@@ -85,6 +85,8 @@ codes! {
     ClientTokenReused = 34 never "the client token belongs to another request",
     /// The nonce budget of a key used directly is spent.
     KeyExhausted = 35 never "the key has encrypted as much as is safe; rotate it",
+    /// A pair with several versions: the call must name one.
+    KeyVersionRequired = 36 never "the key has several versions; name the one that is meant",
     /// The ciphertext, its context or its key don't fit together.
     InvalidCiphertext = 40 never "the ciphertext can't be decrypted with this context",
     /// A queue is full.

@@ -6,6 +6,7 @@
 //! ciphertext blob and the canonical encryption context. Must not live here:
 //! sockets, clocks, cryptography, anything that only one end needs.
 
+pub mod algorithms;
 pub mod backup;
 pub mod batch;
 pub mod blob;
@@ -21,6 +22,10 @@ pub mod ops;
 pub mod secret;
 pub mod values;
 
+pub use algorithms::{
+    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, KeyPairSpec, MacAlgorithm, MessageType,
+    SigningAlgorithm,
+};
 pub use blob::{BlobError, BlobHeader, BlobRef, Suite};
 pub use code::Code;
 pub use context::EncryptionContext;

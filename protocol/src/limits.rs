@@ -52,6 +52,8 @@ pub const MAX_PROOF_LEN: usize = 64;
 pub const MIN_ROTATION_DAYS: u16 = 7;
 /// Longest rotation period, in days.
 pub const MAX_ROTATION_DAYS: u16 = 730;
+/// Bytes of a public key that a caller brings (SubjectPublicKeyInfo, DER); RSA-4096 has 550.
+pub const MAX_PUBLIC_KEY_LEN: usize = 1024;
 /// Bytes of an SM2 user id.
 pub const MAX_SM2_USER_ID_LEN: usize = 255;
 /// Ciphertext blob: what its header, tag and largest suite add to the plaintext, in bytes.

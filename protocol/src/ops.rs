@@ -4,13 +4,19 @@
 
 use crate::blob::BlobRef;
 use crate::body::{
-    BatchReply, BatchRequest, BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest,
-    DecryptReply, DecryptRequest, DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply,
-    DescribeKeyRequest, DisableKeyRequest, EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply,
-    EndBackupRequest, GenerateDataKeyReply, GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest,
-    GetRandomReply, GetRandomRequest, HelloReply, HelloRequest, KeyStatesReply, ListKeysReply,
-    ListKeysRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest, ReadBackupReply,
-    ReadBackupRequest, StatusReply, StatusRequest, VerifyBackupReply, VerifyBackupRequest,
+    AsymmetricDecryptReply, AsymmetricDecryptRequest, AsymmetricEncryptReply, AsymmetricEncryptRequest,
+    AsymmetricSignReply, AsymmetricSignRequest, AsymmetricVerifyReply, AsymmetricVerifyRequest, BatchReply,
+    BatchRequest, BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest, DecryptReply,
+    DecryptRequest, DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest,
+    DisableKeyRequest, EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest,
+    ExportDataKeyReply, ExportDataKeyRequest, GenerateAndExportDataKeyReply, GenerateAndExportDataKeyRequest,
+    GenerateDataKeyPairReply, GenerateDataKeyPairRequest, GenerateDataKeyPairWithoutPlaintextReply,
+    GenerateDataKeyPairWithoutPlaintextRequest, GenerateDataKeyReply, GenerateDataKeyRequest,
+    GenerateDataKeyWithoutPlaintextRequest, GenerateMacReply, GenerateMacRequest, GetPublicKeyReply,
+    GetPublicKeyRequest, GetRandomReply, GetRandomRequest, HelloReply, HelloRequest, KeyStatesReply,
+    ListKeysReply, ListKeysRequest, MessageDigestReply, MessageDigestRequest, PingReply, PingRequest,
+    ReEncryptReply, ReEncryptRequest, ReadBackupReply, ReadBackupRequest, StatusReply, StatusRequest,
+    VerifyBackupReply, VerifyBackupRequest, VerifyMacReply, VerifyMacRequest,
 };
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::names::{KeyRef, ProjectName};
@@ -52,6 +58,10 @@ pub enum Rate {
     Free,
     /// Symmetric cryptography.
     Symmetric,
+    /// Cryptography with key pairs.
+    Asymmetric,
+    /// MACs.
+    Mac,
     /// Random bytes.
     Random,
     /// Making keys.
@@ -69,6 +79,8 @@ pub enum Cost {
     Memory,
     /// Microseconds in a warm HSM; may run in place.
     Fast,
+    /// Up to milliseconds: private keys. Never in place, never in the way of fast calls.
+    Slow,
     /// Store access or a commit.
     Store,
     /// Key generation: always on the `make` lane.
@@ -305,6 +317,34 @@ operations! {
         Any Data Read Symmetric Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
     0x0207 GetRandom(GetRandomRequest) -> GetRandomReply, "getRandom",
         Any Data Read Random Fast repeat batch Written, |_| vec![Resource::Domain];
+
+    0x0208 GenerateDataKeyPair(GenerateDataKeyPairRequest) -> GenerateDataKeyPairReply, "generateDataKeyPair",
+        Any Data Read Asymmetric Generate repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x0209 GenerateDataKeyPairWithoutPlaintext(GenerateDataKeyPairWithoutPlaintextRequest)
+        -> GenerateDataKeyPairWithoutPlaintextReply, "generateDataKeyPairWithoutPlaintext",
+        Any Data Read Asymmetric Generate repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x020A ExportDataKey(ExportDataKeyRequest) -> ExportDataKeyReply, "exportDataKey",
+        Any Data Read Symmetric Fast repeat batch Written,
+        |r| expected_and_blob(r.key.as_ref(), &r.ciphertext_blob.0);
+    0x020B GenerateAndExportDataKey(GenerateAndExportDataKeyRequest) -> GenerateAndExportDataKeyReply,
+        "generateAndExportDataKey",
+        Any Data Read Symmetric Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x020C AsymmetricSign(AsymmetricSignRequest) -> AsymmetricSignReply, "asymmetricSign",
+        Any Data Read Asymmetric Slow repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x020D AsymmetricVerify(AsymmetricVerifyRequest) -> AsymmetricVerifyReply, "asymmetricVerify",
+        Any Data Read Asymmetric Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x020E AsymmetricEncrypt(AsymmetricEncryptRequest) -> AsymmetricEncryptReply, "asymmetricEncrypt",
+        Any Data Read Asymmetric Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x020F AsymmetricDecrypt(AsymmetricDecryptRequest) -> AsymmetricDecryptReply, "asymmetricDecrypt",
+        Any Data Read Asymmetric Slow repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x0210 GetPublicKey(GetPublicKeyRequest) -> GetPublicKeyReply, "getPublicKey",
+        Any Data Read Read Store repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x0211 GenerateMac(GenerateMacRequest) -> GenerateMacReply, "hmaccompute",
+        Any Data Read Mac Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x0212 VerifyMac(VerifyMacRequest) -> VerifyMacReply, "hmacverify",
+        Any Data Read Mac Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
+    0x0213 MessageDigest(MessageDigestRequest) -> MessageDigestReply, "messageDigest",
+        Any Data Read Mac Memory repeat batch Written, |_| vec![Resource::Domain];
 
     0x0301 BeginBackup(BeginBackupRequest) -> BeginBackupReply, "beginBackup",
         Admin Management Read Read Store once alone Written, |_| vec![Resource::Domain];

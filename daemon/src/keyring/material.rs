@@ -99,7 +99,7 @@ fn fresh_salt(entropy: &Entropy) -> Result<[u8; 16], Failure> {
 /// The template that a suite's HSM objects have; `None` for SOFTWARE suites.
 pub(super) fn template(suite: Suite) -> Option<Template> {
     match suite {
-        Suite::SoftwareAes256 => None,
+        Suite::SoftwareAes256 | Suite::SoftwareSm4 | Suite::HsmSm4Direct => None,
         Suite::HsmAes256Derived => Some(Template::AesDeriveOnly),
         Suite::HsmAes256Direct => Some(Template::AesDirect),
     }

@@ -45,6 +45,18 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
             data::generate_data_key_without_plaintext(service, call, body, trail).await?,
         )),
         Request::GetRandom(body) => Ok(Reply::GetRandom(data::get_random(service, body).await?)),
+        Request::GenerateDataKeyPair(_)
+        | Request::GenerateDataKeyPairWithoutPlaintext(_)
+        | Request::ExportDataKey(_)
+        | Request::GenerateAndExportDataKey(_)
+        | Request::AsymmetricSign(_)
+        | Request::AsymmetricVerify(_)
+        | Request::AsymmetricEncrypt(_)
+        | Request::AsymmetricDecrypt(_)
+        | Request::GetPublicKey(_)
+        | Request::GenerateMac(_)
+        | Request::VerifyMac(_)
+        | Request::MessageDigest(_) => Err(Code::NotAvailable.into()),
         Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
         Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
         Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body)?)),

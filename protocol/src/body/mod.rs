@@ -6,12 +6,14 @@
 //! belong to one field, not to its type, are checked by `rules` while decoding:
 //! past the decoder nothing is checked twice.
 
+mod asymmetric;
 mod backup;
 mod control;
 mod data;
 mod keys;
 mod rules;
 
+pub use asymmetric::*;
 pub use backup::*;
 pub use control::*;
 pub use data::*;

@@ -7,8 +7,8 @@ use super::BatchItem;
 use crate::backup::{MAX_CHUNK_LEN, MAX_HEADER_LEN, TAG_LEN};
 use crate::limits::{
     MAX_ACCESS_KEY_LEN, MAX_AGENT_LEN, MAX_BATCH_ITEMS, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS,
-    MAX_PAGE_TOKEN_LEN, MAX_PING_LEN, MAX_PROOF_LEN, MAX_RANDOM_LEN, MAX_ROTATION_DAYS, MAX_SM2_USER_ID_LEN,
-    MIN_ROTATION_DAYS,
+    MAX_PAGE_TOKEN_LEN, MAX_PING_LEN, MAX_PROOF_LEN, MAX_PUBLIC_KEY_LEN, MAX_RANDOM_LEN, MAX_ROTATION_DAYS,
+    MAX_SM2_USER_ID_LEN, MIN_ROTATION_DAYS,
 };
 use crate::list;
 use crate::names::KeyRef;
@@ -43,6 +43,8 @@ rules! {
     page_limit: u16, |items| items <= MAX_PAGE_ITEMS, "a page has at most {MAX_PAGE_ITEMS} items";
     random_len: u16, |bytes| (1..=MAX_RANDOM_LEN).contains(&bytes),
         "1 to {MAX_RANDOM_LEN} random bytes can be had at once";
+    public_key: Bytes, |bytes| bytes.0.len() <= MAX_PUBLIC_KEY_LEN,
+        "a public key has at most {MAX_PUBLIC_KEY_LEN} bytes";
     rotation_days: Option<u16>,
         |days| days.is_none_or(|days| (MIN_ROTATION_DAYS..=MAX_ROTATION_DAYS).contains(&days)),
         "a rotation period has {MIN_ROTATION_DAYS} to {MAX_ROTATION_DAYS} days";
