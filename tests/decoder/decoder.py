@@ -20,8 +20,11 @@ import pathlib
 import re
 import sys
 
+import algorithms
 import blobs
+import curves
 import live
+import sm4
 from bodies import Reader, canonical_context, decode, encode, parse_context
 from framing import decode_frame, frame, parse_header
 from tables import (BOUNDS, CAP_BEFORE_HELLO, CODES, DEFAULT_CAP, ENUMS, HEADER_LEN, OPERATIONS, STRUCTS, Refused,
@@ -132,6 +135,7 @@ class Vectors:
                         getattr(self, "check_" + part)(where, case)
                     except Exception as error:  # a fault in one vector must not hide the others
                         self.failures.append(f"{where}: {type(error).__name__}: {error}")
+        self.failures += sm4.check() + curves.check()
         self.failures += [f"no vector has a {kind}" for kind in sorted(STRUCTS.keys() - Reader.seen)]
 
     def check_frames(self, where, case):
@@ -183,6 +187,28 @@ class Vectors:
         self.expect(where, self.refusal(blobs.parse, data) != "Ok", case["unreadable"])
         context = canonical_context(case["context"])
         self.expect(where, self.refusal(blobs.open_blob, key, data, context), "InvalidCiphertext")
+
+    def check_signatures(self, where, case):
+        message, signature = bytes.fromhex(case["message"]), bytes.fromhex(case["signature"])
+        user_id = None if case["user_id"] is None else bytes.fromhex(case["user_id"])
+        got = algorithms.verify(case["algorithm"], bytes.fromhex(case["public_key"]), case["message_type"], message,
+                                user_id, signature)
+        self.expect(where, got, case["valid"])
+
+    def check_ciphertexts(self, where, case):
+        private, data = bytes.fromhex(case["private_key"]), bytes.fromhex(case["ciphertext"])
+        if case["plaintext"] is None:
+            got = self.refusal(algorithms.decrypt, case["algorithm"], private, data)
+            self.expect(where, got, "InvalidCiphertext")
+        else:
+            self.expect(where, algorithms.decrypt(case["algorithm"], private, data).hex(), case["plaintext"])
+
+    def check_macs(self, where, case):
+        got = algorithms.mac(case["algorithm"], bytes.fromhex(case["key"]), bytes.fromhex(case["message"]))
+        self.expect(where, got.hex(), case["mac"])
+
+    def check_digests(self, where, case):
+        self.expect(where, algorithms.digest(case["algorithm"], bytes.fromhex(case["message"])).hex(), case["digest"])
 
     def check_handshakes(self, where, case):
         self.expect(where, blobs.transcript(case).hex(), case["transcript"])
