@@ -8,6 +8,9 @@ Needs Python 3.9 or later and the `cryptography` package (Debian: python3-crypto
     decoder.py check-vectors DIR         every golden vector
     decoder.py ping SOCKET               hello and ping to a live daemon
     decoder.py encrypt SOCKET KEY        encrypts there, reads the blob, decrypts there
+    decoder.py pair SOCKET KEY           signs or encrypts there with a key pair, checks here, and the other way
+    decoder.py macs SOCKET KEY SPEC      MACs, and digests
+    decoder.py data-keys SOCKET KEY PAIR has key pairs made, and data keys exported to them
     decoder.py backup SOCKET             reads a backup, and has it verified
     decoder.py refused SOCKET DIR        sends what the vectors say is refused
     decoder.py decode HEX                one frame, as JSON
@@ -24,6 +27,7 @@ import algorithms
 import blobs
 import curves
 import live
+import live_pairs
 import sm4
 from bodies import Reader, canonical_context, decode, encode, parse_context
 from framing import decode_frame, frame, parse_header
@@ -267,6 +271,14 @@ def arguments():
     encrypting = commands.add_parser("encrypt", help="encrypt and decrypt on a live daemon")
     encrypting.add_argument("socket")
     encrypting.add_argument("key")
+    for name, what, more in (("pair", "use a key pair of a live daemon", None),
+                             ("macs", "use a MAC key of a live daemon", "spec"),
+                             ("data-keys", "have pairs made and data keys exported", "pair_spec")):
+        using = commands.add_parser(name, help=what)
+        using.add_argument("socket")
+        using.add_argument("key")
+        if more:
+            using.add_argument(more)
     commands.add_parser("backup", help="read and verify a live daemon's backup").add_argument("socket")
     refusing = commands.add_parser("refused", help="send what a live daemon has to refuse")
     refusing.add_argument("socket")
@@ -293,6 +305,12 @@ def run(options):
         print(json.dumps(live.ping(options.socket), indent=2))
     elif options.command == "encrypt":
         print(json.dumps(live.encrypt(options.socket, options.key), indent=2))
+    elif options.command == "pair":
+        print(json.dumps(live_pairs.pair(options.socket, options.key), indent=2))
+    elif options.command == "macs":
+        print(json.dumps(live_pairs.macs(options.socket, options.key, options.spec), indent=2))
+    elif options.command == "data-keys":
+        print(json.dumps(live_pairs.data_keys(options.socket, options.key, options.pair_spec), indent=2))
     elif options.command == "backup":
         print(json.dumps(live.backup(options.socket), indent=2))
     elif options.command == "refused":
