@@ -27,7 +27,10 @@ impl Crew {
     ///
     /// # Errors
     /// `Busy` at once where that queue is full.
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let worker = self.0.iter().min_by_key(|worker| worker.backlog()).ok_or(Code::Internal)?;
         let (send, receive) = oneshot::channel();
         let (clock, asked) = (worker.clone(), worker.now());

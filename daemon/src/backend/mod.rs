@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod crew;
+pub mod encoding;
 pub mod hsm;
 pub mod software;

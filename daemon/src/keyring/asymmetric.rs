@@ -90,7 +90,8 @@ impl Keyring {
         let version_id = chosen(grant, version)?;
         let public = self.public(grant, version_id).await?;
         let (plaintext, entropy) = (plaintext.clone(), self.edge.entropy.clone());
-        let encrypt = move |public: &PublicKey| public.encrypt(algorithm.into(), plaintext.expose(), &entropy);
+        let encrypt =
+            move |public: &PublicKey| public.encrypt(algorithm.into(), plaintext.expose(), &entropy);
         let ciphertext = self.with_public(public, encrypt).await??;
         self.recheck(grant).await?;
         Ok((version_id, ciphertext))
@@ -106,8 +107,7 @@ impl Keyring {
     ) -> Result<(Uuid, SecretBytes), Failure> {
         fits(algorithm, grant.key().record.spec.encryption_algorithms(), grant, "encrypt")?;
         let version_id = chosen(grant, version)?;
-        let plaintext =
-            self.ask(grant, version_id, Ask::Decrypt(algorithm, ciphertext.to_vec())).await?;
+        let plaintext = self.ask(grant, version_id, Ask::Decrypt(algorithm, ciphertext.to_vec())).await?;
         self.recheck(grant).await?;
         Ok((version_id, plaintext))
     }
@@ -133,7 +133,11 @@ impl Keyring {
     }
 
     /// A digest of a message of any length.
-    pub async fn digest(&self, algorithm: DigestAlgorithm, message: &SecretBytes) -> Result<Vec<u8>, Failure> {
+    pub async fn digest(
+        &self,
+        algorithm: DigestAlgorithm,
+        message: &SecretBytes,
+    ) -> Result<Vec<u8>, Failure> {
         if message.len() <= IN_PLACE {
             return Ok(software::digest(algorithm, message.expose()));
         }
@@ -213,8 +217,7 @@ impl Keyring {
         let lane = self.lane_for(&grant.key().record);
         let mut again = false;
         loop {
-            let ready =
-                self.ready_on(grant.key(), version_id, lane).await?.ok_or_else(no_such_version)?;
+            let ready = self.ready_on(grant.key(), version_id, lane).await?.ok_or_else(no_such_version)?;
             match &ready.material {
                 Material::SoftwarePair(key) => return self.ask_software(grant, Arc::clone(key), ask).await,
                 Material::Held(lease) => match self.ask_hsm(lease, ask.clone()).await {
@@ -238,7 +241,12 @@ impl Keyring {
         self.bytes_from(lease.lane(), command).await
     }
 
-    async fn ask_software(&self, grant: &Grant, key: Arc<PrivateKey>, ask: Ask) -> Result<SecretBytes, Failure> {
+    async fn ask_software(
+        &self,
+        grant: &Grant,
+        key: Arc<PrivateKey>,
+        ask: Ask,
+    ) -> Result<SecretBytes, Failure> {
         let entropy = self.edge.entropy.clone();
         let run = move || match &ask {
             Ask::Sign(algorithm, digest) => key.sign(*algorithm, digest, &entropy).map(SecretBytes::new),

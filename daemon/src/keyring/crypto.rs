@@ -109,8 +109,7 @@ impl Keyring {
         }
         let nonce = self.edge.entropy.array()?;
         let salt_bytes = salt.as_ref().map_or(&[][..], |salt| salt);
-        let header =
-            BlobHeader { suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
+        let header = BlobHeader { suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
         let mut blob = header.prefix(plaintext.len() + TAG_LEN);
         let aad = authenticated_data(&blob, context);
         let command = Command::GcmSeal { object, nonce, aad, plaintext: plaintext.clone() };

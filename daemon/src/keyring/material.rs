@@ -117,7 +117,9 @@ pub(super) fn template(spec: KeySpec, usage: KeyUsage, suite: Option<Suite>) -> 
             _ => return Err(wrong()),
         },
         (KeySpec::Sm4, _) => Template::Sm4Direct,
-        (KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3, _) => Template::HmacSecret,
+        (KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3, _) => {
+            Template::HmacSecret
+        }
         (KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096, KeyUsage::SignVerify) => Template::RsaSign,
         (KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096, KeyUsage::EncryptDecrypt) => {
             Template::RsaDecrypt

@@ -5,8 +5,8 @@
 //! Must not live here: who may call (policy), wire bodies (ops), PKCS#11
 //! (backend).
 
-pub mod cache;
 mod asymmetric;
+pub mod cache;
 mod change;
 mod create;
 mod crypto;
@@ -43,8 +43,8 @@ use list::Counts;
 use material::{Lease, Ready};
 use record::{AliasRecord, KeyRecord, VersionRecord, path};
 
-pub use create::NewKey;
 pub use asymmetric::Signable;
+pub use create::NewKey;
 pub use crypto::Encrypted;
 pub use grant::Grant;
 pub use list::{Filter, Page};

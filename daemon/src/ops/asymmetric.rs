@@ -27,11 +27,7 @@ pub(super) async fn sign(
         user_id: body.user_id.as_ref().map(|id| id.0.as_slice()),
     };
     let (key_version_id, signature) = service.keyring()?.sign(&grant, body.key_version_id, &what).await?;
-    Ok(AsymmetricSignReply {
-        key_id: grant.key().record.key_id,
-        key_version_id,
-        signature: Bytes(signature),
-    })
+    Ok(AsymmetricSignReply { key_id: grant.key().record.key_id, key_version_id, signature: Bytes(signature) })
 }
 
 pub(super) async fn verify(

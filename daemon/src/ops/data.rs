@@ -185,7 +185,11 @@ fn encrypt_reply(grant: &Grant, made: Encrypted) -> EncryptReply {
 }
 
 /// The audit shows which context a call had without showing the context.
-pub(super) fn note_context(service: &Service, context: &EncryptionContext, trail: &mut Trail) -> Result<(), Failure> {
+pub(super) fn note_context(
+    service: &Service,
+    context: &EncryptionContext,
+    trail: &mut Trail,
+) -> Result<(), Failure> {
     trail.with_context(service.keyring()?.context_hash(context));
     Ok(())
 }

@@ -27,8 +27,7 @@ pub(super) async fn data_key(
 ) -> Result<ExportDataKeyReply, Failure> {
     note_context(service, &body.context, trail)?;
     let receiver = receiver(&body.public_key, body.algorithm)?;
-    let opened =
-        open_blob(service, call, body.key.as_ref(), &body.ciphertext_blob.0, &body.context).await?;
+    let opened = open_blob(service, call, body.key.as_ref(), &body.ciphertext_blob.0, &body.context).await?;
     let exported = export(service, receiver, body.algorithm, &opened.plaintext).await?;
     service.keyring()?.recheck(&opened.grant).await?;
     Ok(ExportDataKeyReply {

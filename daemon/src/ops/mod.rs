@@ -75,11 +75,11 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         Request::GetPublicKey(body) => {
             Ok(Reply::GetPublicKey(Box::pin(asymmetric::public_key(service, call, body)).await?))
         }
-        Request::GenerateMac(body) => Ok(Reply::GenerateMac(Box::pin(mac::generate(service, call, body)).await?)),
-        Request::VerifyMac(body) => Ok(Reply::VerifyMac(Box::pin(mac::verify(service, call, body)).await?)),
-        Request::MessageDigest(body) => {
-            Ok(Reply::MessageDigest(Box::pin(mac::digest(service, body)).await?))
+        Request::GenerateMac(body) => {
+            Ok(Reply::GenerateMac(Box::pin(mac::generate(service, call, body)).await?))
         }
+        Request::VerifyMac(body) => Ok(Reply::VerifyMac(Box::pin(mac::verify(service, call, body)).await?)),
+        Request::MessageDigest(body) => Ok(Reply::MessageDigest(Box::pin(mac::digest(service, body)).await?)),
         Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
         Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
         Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body)?)),

@@ -2,7 +2,7 @@
 //! command runs in the daemon, crosses to a helper process, or to a unit's socket.
 
 pub use claviger_protocol::blob::RESERVED_SALT;
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
 
 /// A PKCS#11 object of a session, valid in one epoch of one member only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub type CheckValue = [u8; 8];
 pub enum WrapFormat {
     /// AES Key Wrap, RFC 3394 (NIST SP 800-38F KW).
     AesKw = 1,
+    /// AES Key Wrap with Padding, RFC 5649 (NIST SP 800-38F KWP), of a PKCS#8 private key.
+    AesKwp = 2,
 }
 
 impl WrapFormat {
@@ -33,6 +35,7 @@ impl WrapFormat {
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::AesKw),
+            2 => Some(Self::AesKwp),
             _ => None,
         }
     }
@@ -47,6 +50,20 @@ pub enum Template {
     /// AES-256, CKA_ENCRYPT and CKA_DECRYPT (suite HSM_AES_256_GCM_DIRECT);
     /// CKA_SIGN too, for the CMAC check value.
     AesDirect = 2,
+    /// A secret for HMAC: CKA_SIGN.
+    HmacSecret = 3,
+    /// An RSA private key: CKA_SIGN.
+    RsaSign = 4,
+    /// An RSA private key: CKA_DECRYPT.
+    RsaDecrypt = 5,
+    /// A private key on P-256 or P-384: CKA_SIGN.
+    EcSign = 6,
+    /// SM4, CKA_ENCRYPT and CKA_DECRYPT (suite HSM_SM4_GCM_DIRECT).
+    Sm4Direct = 7,
+    /// An SM2 private key: CKA_SIGN.
+    Sm2Sign = 8,
+    /// An SM2 private key: CKA_DECRYPT.
+    Sm2Decrypt = 9,
 }
 
 impl Template {
@@ -56,6 +73,13 @@ impl Template {
         match number {
             1 => Some(Self::AesDeriveOnly),
             2 => Some(Self::AesDirect),
+            3 => Some(Self::HmacSecret),
+            4 => Some(Self::RsaSign),
+            5 => Some(Self::RsaDecrypt),
+            6 => Some(Self::EcSign),
+            7 => Some(Self::Sm4Direct),
+            8 => Some(Self::Sm2Sign),
+            9 => Some(Self::Sm2Decrypt),
             _ => None,
         }
     }
@@ -81,7 +105,8 @@ pub enum Command {
         len: u16,
     },
     /// Makes a key as a session object, wraps it under the root, destroys the
-    /// object. Only on the `make` lane. → [`Answer::Generated`]
+    /// object. Only on the `make` lane. → [`Answer::Generated`], or
+    /// [`Answer::GeneratedPair`] for pairs
     Generate {
         /// What kind.
         spec: KeySpec,
@@ -100,6 +125,49 @@ pub enum Command {
         /// What its check value must be.
         check_value: CheckValue,
     },
+    /// Unwraps a private key into a session object (sensitive, not extractable) and tries
+    /// it against the public key: what it signs verifies, or it decrypts what was encrypted.
+    /// If it isn't that pair's, it is destroyed and the answer is
+    /// [`HsmError::CheckValueMismatch`]. → [`Answer::Object`]
+    UnwrapPair {
+        /// The stored private key.
+        wrapped: Wrapped,
+        /// What kind of pair.
+        spec: KeySpec,
+        /// What the object may do.
+        template: Template,
+        /// SubjectPublicKeyInfo of the pair, DER.
+        public_key: Vec<u8>,
+    },
+    /// Signs a digest, of the algorithm's hash; SM2DSA: of Z_A and the message.
+    /// → [`Answer::Bytes`]: the signature, ECDSA's and SM2's as DER (r, s)
+    Sign {
+        /// A private key.
+        object: ObjectId,
+        /// How.
+        algorithm: SigningAlgorithm,
+        /// The digest.
+        digest: Vec<u8>,
+    },
+    /// Decrypts what was encrypted to a public key; everything that doesn't open is
+    /// [`HsmError::AuthenticationFailed`]. → [`Answer::Bytes`]: plaintext
+    PrivateDecrypt {
+        /// A private key.
+        object: ObjectId,
+        /// How.
+        algorithm: EncryptionAlgorithm,
+        /// The ciphertext; SM2's as the DER of GM/T 0009.
+        ciphertext: Vec<u8>,
+    },
+    /// A MAC of a message. → [`Answer::Bytes`]
+    Mac {
+        /// An [`Template::HmacSecret`] object.
+        object: ObjectId,
+        /// How.
+        algorithm: MacAlgorithm,
+        /// The message.
+        message: SecretBytes,
+    },
     /// CKM_AES_CBC_ENCRYPT_DATA: IV of zeros, data = salt ‖ "claviger/v1/subk";
     /// the 32 bytes are an AES-256 session key with CKA_ENCRYPT and CKA_DECRYPT
     /// only, sensitive, not extractable. → [`Answer::Object`]
@@ -109,7 +177,7 @@ pub enum Command {
         /// 16 bytes; never [`RESERVED_SALT`], which is the check value's.
         salt: [u8; 16],
     },
-    /// AES-GCM with a 96-bit nonce and 128-bit tag. → [`Answer::Bytes`]: ciphertext ‖ tag
+    /// GCM of the key's own cipher (AES or SM4) with a 96-bit nonce and 128-bit tag. → [`Answer::Bytes`]: ciphertext ‖ tag
     GcmSeal {
         /// The key.
         object: ObjectId,
@@ -120,7 +188,7 @@ pub enum Command {
         /// Plaintext.
         plaintext: SecretBytes,
     },
-    /// AES-GCM decryption; any failure to authenticate is
+    /// GCM decryption; any failure to authenticate is
     /// [`HsmError::AuthenticationFailed`]. → [`Answer::Bytes`]: plaintext
     GcmOpen {
         /// The key.
@@ -167,6 +235,13 @@ pub enum Answer {
     Bytes(SecretBytes),
     /// A session object.
     Object(ObjectId),
+    /// A new pair.
+    GeneratedPair {
+        /// The private key, wrapped under the root.
+        wrapped: Wrapped,
+        /// SubjectPublicKeyInfo, DER.
+        public_key: Vec<u8>,
+    },
     /// New material.
     Generated {
         /// Wrapped under the root.

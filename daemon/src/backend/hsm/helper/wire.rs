@@ -6,7 +6,7 @@ use std::io;
 
 use claviger_protocol::codec::{self, DecodeError};
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -29,6 +29,10 @@ mod ask {
     pub(super) const ROOT_OPEN: u8 = 8;
     pub(super) const DESTROY: u8 = 9;
     pub(super) const CANARY: u8 = 10;
+    pub(super) const UNWRAP_PAIR: u8 = 11;
+    pub(super) const SIGN: u8 = 12;
+    pub(super) const PRIVATE_DECRYPT: u8 = 13;
+    pub(super) const MAC: u8 = 14;
 }
 
 /// Tags of answers: what was asked for, and what went wrong.
@@ -37,6 +41,7 @@ mod say {
     pub(super) const BYTES: u8 = 2;
     pub(super) const OBJECT: u8 = 3;
     pub(super) const GENERATED: u8 = 4;
+    pub(super) const GENERATED_PAIR: u8 = 5;
     pub(super) const AUTHENTICATION_FAILED: u8 = 129;
     pub(super) const CHECK_VALUE_MISMATCH: u8 = 130;
     pub(super) const OBJECT_GONE: u8 = 131;
@@ -58,6 +63,8 @@ impl Serialize for Raw<'_> {
 }
 
 type Object = (u64, u64);
+/// Wrapped key, spec, template, public key.
+type PairBody = (u8, u32, Bytes, KeySpec, u8, Bytes);
 
 const fn object(id: ObjectId) -> Object {
     (id.epoch, id.handle)
@@ -79,6 +86,20 @@ pub(super) fn command(command: &Command) -> io::Result<Frame> {
             let Wrapped { format, generation, blob } = wrapped;
             let body = (*format as u8, generation, Raw(blob), *template as u8, check_value);
             Frame::new(ask::UNWRAP, &body)
+        }
+        Command::UnwrapPair { wrapped, spec, template, public_key } => {
+            let Wrapped { format, generation, blob } = wrapped;
+            let body = (*format as u8, generation, Raw(blob), spec, *template as u8, Raw(public_key));
+            Frame::new(ask::UNWRAP_PAIR, &body)
+        }
+        Command::Sign { object: id, algorithm, digest } => {
+            Frame::new(ask::SIGN, &(object(*id), algorithm, Raw(digest)))
+        }
+        Command::PrivateDecrypt { object: id, algorithm, ciphertext } => {
+            Frame::new(ask::PRIVATE_DECRYPT, &(object(*id), algorithm, Raw(ciphertext)))
+        }
+        Command::Mac { object: id, algorithm, message } => {
+            Frame::new(ask::MAC, &(object(*id), algorithm, message))
         }
         Command::Derive { object: id, salt } => Frame::new(ask::DERIVE, &(object(*id), salt)),
         Command::GcmSeal { object: id, nonce, aad, plaintext } => {
@@ -108,6 +129,25 @@ pub(super) fn to_command(frame: &Received) -> Result<Command, DecodeError> {
                 codec::decode(body)?;
             let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
             Command::Unwrap { wrapped, template: template(number)?, check_value }
+        }
+        ask::UNWRAP_PAIR => {
+            let (format, generation, Bytes(blob), spec, number, Bytes(public_key)): PairBody =
+                codec::decode(body)?;
+            let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
+            Command::UnwrapPair { wrapped, spec, template: template(number)?, public_key }
+        }
+        ask::SIGN => {
+            let (id, algorithm, Bytes(digest)): (Object, SigningAlgorithm, Bytes) = codec::decode(body)?;
+            Command::Sign { object: to_object(id), algorithm, digest }
+        }
+        ask::PRIVATE_DECRYPT => {
+            let (id, algorithm, Bytes(ciphertext)): (Object, EncryptionAlgorithm, Bytes) =
+                codec::decode(body)?;
+            Command::PrivateDecrypt { object: to_object(id), algorithm, ciphertext }
+        }
+        ask::MAC => {
+            let (id, algorithm, message): (Object, MacAlgorithm, SecretBytes) = codec::decode(body)?;
+            Command::Mac { object: to_object(id), algorithm, message }
         }
         ask::DERIVE => {
             let (id, salt): (Object, [u8; 16]) = codec::decode(body)?;
@@ -161,6 +201,10 @@ pub(super) fn outcome(outcome: &Result<Answer, HsmError>) -> io::Result<Frame> {
             let Wrapped { format, generation, blob } = wrapped;
             Frame::new(say::GENERATED, &(*format as u8, generation, Raw(blob), check_value))
         }
+        Ok(Answer::GeneratedPair { wrapped, public_key }) => {
+            let Wrapped { format, generation, blob } = wrapped;
+            Frame::new(say::GENERATED_PAIR, &(*format as u8, generation, Raw(blob), Raw(public_key)))
+        }
         Err(HsmError::AuthenticationFailed) => Frame::new(say::AUTHENTICATION_FAILED, &()),
         Err(HsmError::CheckValueMismatch) => Frame::new(say::CHECK_VALUE_MISMATCH, &()),
         Err(HsmError::ObjectGone) => Frame::new(say::OBJECT_GONE, &()),
@@ -186,6 +230,12 @@ pub(super) fn to_outcome(frame: &Received) -> Result<Result<Answer, HsmError>, D
                 codec::decode(body)?;
             let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
             return Ok(Ok(Answer::Generated { wrapped, check_value }));
+        }
+        say::GENERATED_PAIR => {
+            let (format, generation, Bytes(blob), Bytes(public_key)): (u8, u32, Bytes, Bytes) =
+                codec::decode(body)?;
+            let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
+            return Ok(Ok(Answer::GeneratedPair { wrapped, public_key }));
         }
         say::AUTHENTICATION_FAILED => empty(body, HsmError::AuthenticationFailed)?,
         say::CHECK_VALUE_MISMATCH => empty(body, HsmError::CheckValueMismatch)?,
