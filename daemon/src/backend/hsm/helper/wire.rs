@@ -63,8 +63,6 @@ impl Serialize for Raw<'_> {
 }
 
 type Object = (u64, u64);
-/// Wrapped key, spec, template, public key.
-type PairBody = (u8, u32, Bytes, KeySpec, u8, Bytes);
 
 const fn object(id: ObjectId) -> Object {
     (id.epoch, id.handle)
@@ -99,20 +97,6 @@ pub(super) fn command(command: &Command) -> io::Result<Frame> {
         }
         Command::UnwrapPair { wrapped, spec, template, public_key } => {
             Frame::new(ask::UNWRAP_PAIR, &(parts(wrapped), spec, *template as u8, Raw(public_key)))
-        }
-        Command::UnwrapPair { wrapped, spec, template, public_key } => {
-            let Wrapped { format, generation, blob } = wrapped;
-            let body = (*format as u8, generation, Raw(blob), spec, *template as u8, Raw(public_key));
-            Frame::new(ask::UNWRAP_PAIR, &body)
-        }
-        Command::Sign { object: id, algorithm, digest } => {
-            Frame::new(ask::SIGN, &(object(*id), algorithm, Raw(digest)))
-        }
-        Command::PrivateDecrypt { object: id, algorithm, ciphertext } => {
-            Frame::new(ask::PRIVATE_DECRYPT, &(object(*id), algorithm, Raw(ciphertext)))
-        }
-        Command::Mac { object: id, algorithm, message } => {
-            Frame::new(ask::MAC, &(object(*id), algorithm, message))
         }
         Command::Derive { object: id, salt } => Frame::new(ask::DERIVE, &(object(*id), salt)),
         Command::GcmSeal { object: id, nonce, aad, plaintext } => {
@@ -155,25 +139,6 @@ pub(super) fn to_command(frame: &Received) -> Result<Command, DecodeError> {
             let (parts, spec, number, Bytes(public_key)): (WrappedParts, KeySpec, u8, Bytes) =
                 codec::decode(body)?;
             Command::UnwrapPair { wrapped: to_wrapped(parts)?, spec, template: template(number)?, public_key }
-        }
-        ask::UNWRAP_PAIR => {
-            let (format, generation, Bytes(blob), spec, number, Bytes(public_key)): PairBody =
-                codec::decode(body)?;
-            let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
-            Command::UnwrapPair { wrapped, spec, template: template(number)?, public_key }
-        }
-        ask::SIGN => {
-            let (id, algorithm, Bytes(digest)): (Object, SigningAlgorithm, Bytes) = codec::decode(body)?;
-            Command::Sign { object: to_object(id), algorithm, digest }
-        }
-        ask::PRIVATE_DECRYPT => {
-            let (id, algorithm, Bytes(ciphertext)): (Object, EncryptionAlgorithm, Bytes) =
-                codec::decode(body)?;
-            Command::PrivateDecrypt { object: to_object(id), algorithm, ciphertext }
-        }
-        ask::MAC => {
-            let (id, algorithm, message): (Object, MacAlgorithm, SecretBytes) = codec::decode(body)?;
-            Command::Mac { object: to_object(id), algorithm, message }
         }
         ask::DERIVE => {
             let (id, salt): (Object, [u8; 16]) = codec::decode(body)?;
@@ -238,10 +203,6 @@ pub(super) fn outcome(outcome: &Result<Answer, HsmError>) -> io::Result<Frame> {
         Ok(Answer::GeneratedPair { wrapped, public_key }) => {
             Frame::new(say::GENERATED_PAIR, &(parts(wrapped), Raw(public_key)))
         }
-        Ok(Answer::GeneratedPair { wrapped, public_key }) => {
-            let Wrapped { format, generation, blob } = wrapped;
-            Frame::new(say::GENERATED_PAIR, &(*format as u8, generation, Raw(blob), Raw(public_key)))
-        }
         Err(HsmError::AuthenticationFailed) => Frame::new(say::AUTHENTICATION_FAILED, &()),
         Err(HsmError::CheckValueMismatch) => Frame::new(say::CHECK_VALUE_MISMATCH, &()),
         Err(HsmError::ObjectGone) => Frame::new(say::OBJECT_GONE, &()),
@@ -269,12 +230,6 @@ pub(super) fn to_outcome(frame: &Received) -> Result<Result<Answer, HsmError>, D
         say::GENERATED_PAIR => {
             let (parts, Bytes(public_key)): (WrappedParts, Bytes) = codec::decode(body)?;
             return Ok(Ok(Answer::GeneratedPair { wrapped: to_wrapped(parts)?, public_key }));
-        }
-        say::GENERATED_PAIR => {
-            let (format, generation, Bytes(blob), Bytes(public_key)): (u8, u32, Bytes, Bytes) =
-                codec::decode(body)?;
-            let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
-            return Ok(Ok(Answer::GeneratedPair { wrapped, public_key }));
         }
         say::AUTHENTICATION_FAILED => empty(body, HsmError::AuthenticationFailed)?,
         say::CHECK_VALUE_MISMATCH => empty(body, HsmError::CheckValueMismatch)?,
