@@ -32,7 +32,7 @@ use super::wire::{body, plain};
 use crate::config::{MemberConfig, TokenSource};
 
 /// Changes whenever a frame changes; version and number must both fit.
-const PROTOCOL: u16 = 1;
+const PROTOCOL: u16 = 2;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Largest frame of this conversation: a profile, or a report, and far more.
 pub(super) const MAX_HELLO: usize = 256 * 1024;
