@@ -135,7 +135,8 @@ pub(super) async fn decrypt(global: &Global, screen: Screen, args: Asymmetric) -
     let ciphertext = args.sm2_format.read(input.expose())?;
     let client = super::connect(global).await?;
     let algorithm = algorithm(&client, &args).await?;
-    let reply = client.asymmetric_decrypt(args.pair.key, args.pair.version, algorithm, ciphertext).await?;
+    let reply = client.asymmetric_decrypt(args.pair.key, args.pair.version, algorithm, ciphertext).await;
+    let reply = reply.map_err(undecryptable)?;
     let plaintext = reply.plaintext.expose();
     check_plaintext_sink(screen, &sink, plaintext)?;
     let view = |plaintext| Bytes {
@@ -144,4 +145,16 @@ pub(super) async fn decrypt(global: &Global, screen: Screen, args: Asymmetric) -
         ..empty((reply.key_id, reply.key_version_id))
     };
     deliver(screen, sink, plaintext, view).await
+}
+
+/// The daemon doesn't say why, and a blob's advice doesn't fit here.
+fn undecryptable(error: Error) -> Failure {
+    match error {
+        Error::Refused { code: Code::InvalidCiphertext, .. } => Failure::refused(
+            Code::InvalidCiphertext,
+            "the ciphertext can't be decrypted: it is changed, another key's or another version's, or of another \
+             --algorithm, --sm2-format or --encoding",
+        ),
+        other => other.into(),
+    }
 }
