@@ -12,8 +12,8 @@ use kryoptic_lib::fns::stmgmt::{fn_get_mechanism_info, fn_get_mechanism_list};
 use kryoptic_lib::pkcs11::{
     CK_ATTRIBUTE_PTR, CK_BYTE_PTR, CK_FUNCTION_LIST_3_2, CK_MECHANISM, CK_MECHANISM_INFO_PTR,
     CK_MECHANISM_PTR, CK_MECHANISM_TYPE, CK_MECHANISM_TYPE_PTR, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE_PTR,
-    CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CK_ULONG_PTR, CKM_AES_KEY_WRAP_KWP,
-    CKM_AES_KEY_WRAP_PAD, CKR_OK,
+    CK_RV, CK_SESSION_HANDLE, CK_SLOT_ID, CK_ULONG, CK_ULONG_PTR, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
+    CKR_OK,
 };
 
 /// Puts the entry points of this file into a function list.
@@ -85,7 +85,11 @@ extern "C" fn mechanism_list(slot: CK_SLOT_ID, list: CK_MECHANISM_TYPE_PTR, coun
     rv
 }
 
-extern "C" fn mechanism_info(slot: CK_SLOT_ID, number: CK_MECHANISM_TYPE, info: CK_MECHANISM_INFO_PTR) -> CK_RV {
+extern "C" fn mechanism_info(
+    slot: CK_SLOT_ID,
+    number: CK_MECHANISM_TYPE,
+    info: CK_MECHANISM_INFO_PTR,
+) -> CK_RV {
     fn_get_mechanism_info(slot, kryoptics(number), info)
 }
 
