@@ -69,7 +69,6 @@ fn the_independent_decoder_agrees_about_every_spec_in_software() {
 }
 
 #[test]
-#[ignore = "until the tokens hold more than AES keys"]
 fn the_independent_decoder_agrees_about_every_spec_in_hsms() {
     for token in each_token() {
         let daemon = Site::new(token).start();
@@ -108,7 +107,6 @@ fn readme(heading: &str) -> String {
 }
 
 #[test]
-#[ignore = "until the tokens hold more than AES keys"]
 fn the_readmes_lines_about_key_pairs_do_what_they_say() {
     let daemon = Site::new(Token::Embedded).start();
     let script = readme("### Signatures, key pairs, MACs");

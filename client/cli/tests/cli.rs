@@ -300,6 +300,8 @@ fn both_forms_of_a_data_key_go_where_they_are_wanted() {
     assert_eq!((tool::mode(&plain), tool::mode(&blob)), (0o600, 0o600));
     let ran = run(&daemon, &[&generate[..], &["--plaintext-out", p]].concat(), b"");
     assert_eq!(ran.stdout, [b'b'; 32]);
+    let ran = run(&daemon, &[&generate[..], &["--blob-out", b, "--encoding", "hex"]].concat(), b"");
+    assert_eq!(ran.stdout, [&b"70".repeat(32)[..], b"\n"].concat());
     let object = json_of(&daemon, &[&generate[..], &["--plaintext-out", p]].concat(), b"");
     assert!(object.get("plaintext").is_none() && object["ciphertext_blob"].is_string());
     let ran = run(&daemon, &generate, b"");
