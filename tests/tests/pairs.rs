@@ -28,12 +28,12 @@ fn made(daemon: &Daemon, spec: KeySpec, usage: KeyUsage, level: Protection) -> O
     }
 }
 
-/// What the independent decoder has to say about every usage of every spec; gives how many there were.
-fn compared(daemon: &Daemon, level: Protection) -> usize {
+/// What the independent decoder has to say about every usage of the specs; gives how many there were.
+fn compared(daemon: &Daemon, level: Protection, specs: impl Iterator<Item = KeySpec>) -> usize {
     let socket = daemon.site().app_socket();
     let app = text(&socket);
     let mut count = 0;
-    for &spec in KeySpec::ALL {
+    for spec in specs {
         for &usage in spec.usages() {
             let Some(key) = made(daemon, spec, usage, level) else { continue };
             match usage {
@@ -64,7 +64,7 @@ fn compared(daemon: &Daemon, level: Protection) -> usize {
 #[test]
 fn the_independent_decoder_agrees_about_every_spec_in_software() {
     let daemon = Site::new(Token::Embedded).start();
-    assert_eq!(compared(&daemon, Protection::Software), 16);
+    assert_eq!(compared(&daemon, Protection::Software, KeySpec::ALL.iter().copied()), 16);
     daemon.terminate();
 }
 
@@ -72,8 +72,11 @@ fn the_independent_decoder_agrees_about_every_spec_in_software() {
 fn the_independent_decoder_agrees_about_every_spec_in_hsms() {
     for token in each_token() {
         let daemon = Site::new(token).start();
-        // All but SM4, SM2 and HMAC_SM3: these tokens have none of them.
-        assert_eq!(compared(&daemon, Protection::Hsm), 12);
+        // One size of RSA, as tokens take seconds for the longer ones. No SM4, SM2 and HMAC_SM3: these
+        // tokens have none of them.
+        let longer = [KeySpec::Rsa3072, KeySpec::Rsa4096];
+        let specs = KeySpec::ALL.iter().copied().filter(|spec| !longer.contains(spec));
+        assert_eq!(compared(&daemon, Protection::Hsm, specs), 8);
         daemon.terminate();
     }
 }
