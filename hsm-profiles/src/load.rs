@@ -4,12 +4,16 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::{Derivation, MechanismUse, Profile};
+use crate::{MechanismUse, Profile};
 
 const EMBEDDED: &str = include_str!("../profiles/embedded.toml");
 const SOFTHSM2: &str = include_str!("../profiles/softhsm2.toml");
 
 const BUILT_IN: [(&str, &str); 2] = [("embedded", EMBEDDED), ("softhsm2", SOFTHSM2)];
+
+/// CKM_VENDOR_DEFINED and CKK_VENDOR_DEFINED: a vendor's numbers begin here.
+const VENDOR_DEFINED: u64 = 0x8000_0000;
+const VENDORS_NUMBER: &str = "expected a vendor's number, 0x80000000 or more";
 
 /// Largest profile file that is read, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -85,12 +89,19 @@ impl Profile {
         if !matches!(self.handover.modulus_bits, 3072 | 4096) {
             return Err(("modulus-bits", "expected 3072 or 4096".to_owned()));
         }
-        let missing = MechanismUse::ALL.iter().find(|used| {
-            let optional = **used == MechanismUse::AesCbcEncryptData && self.derivation == Derivation::None;
-            !optional && !self.mechanisms.contains_key(used)
-        });
-        match missing {
-            Some(used) => Err(("mechanisms", format!("expected a number for {}", used.name()))),
+        let missing = MechanismUse::ALL
+            .iter()
+            .find(|used| used.is_required(self.derivation) && !self.mechanisms.contains_key(used));
+        if let Some(used) = missing {
+            return Err(("mechanisms", format!("expected a number for {}", used.name())));
+        }
+        let mut vendors = self.mechanisms.iter().filter(|(used, _)| used.is_vendors());
+        if let Some((used, _)) = vendors.find(|(_, number)| **number < VENDOR_DEFINED) {
+            return Err((used.name(), VENDORS_NUMBER.to_owned()));
+        }
+        let types = [("sm2", self.key_types.sm2), ("sm4", self.key_types.sm4)];
+        match types.iter().find(|(_, number)| number.is_some_and(|number| number < VENDOR_DEFINED)) {
+            Some((key, _)) => Err((key, VENDORS_NUMBER.to_owned())),
             None => Ok(()),
         }
     }
@@ -125,7 +136,7 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Quirk;
+    use crate::{Derivation, Form, Quirk};
 
     #[test]
     fn the_built_in_profiles_load_under_their_own_names() {
@@ -158,7 +169,7 @@ mod tests {
         let cases = [
             ("hardware = false", "hardware = 1", 3, "hardware", "expected a boolean"),
             ("hardware = false", "hardware = false\nspeed = 3", 4, "speed", "unknown field `speed`"),
-            ("sha-1", "md5", 29, "oaep-hash", "unknown variant `md5`"),
+            ("sha-1\"", "md5\"", 29, "oaep-hash", "unknown variant `md5`"),
             ("keep-sessions-open", "slow", 11, "quirks", "unknown variant `slow`"),
             ("modulus-bits = 3072", "modulus-bits = 2048", 30, "modulus-bits", "expected 3072 or 4096"),
             ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 22, "aes-gcm", "expected u64"),

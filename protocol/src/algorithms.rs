@@ -190,6 +190,16 @@ impl KeySpec {
     }
 }
 
+impl From<EncryptionAlgorithm> for ExportAlgorithm {
+    fn from(algorithm: EncryptionAlgorithm) -> Self {
+        match algorithm {
+            EncryptionAlgorithm::RsaesOaepSha1 => Self::RsaesOaepSha1,
+            EncryptionAlgorithm::RsaesOaepSha256 => Self::RsaesOaepSha256,
+            EncryptionAlgorithm::Sm2Pke => Self::Sm2Pke,
+        }
+    }
+}
+
 impl KeyPairSpec {
     /// The key spec of the same number.
     #[must_use]

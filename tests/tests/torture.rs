@@ -10,7 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -211,6 +211,51 @@ fn calls_to_the_disk_that_fail_are_refusals_or_a_clear_end_and_lose_nothing() {
     }
     eprintln!("torture: {points} failing calls, nothing lost");
     assert!(points >= 8, "{points}: the faults aren't met any more");
+}
+
+/// An image mounted on a directory, until dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn on(dir: &Path, image: &Path) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        tool(Command::new("mount").args(["-o", "loop", text(image), text(dir)]));
+        let mounted = Self(dir.to_owned());
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+        mounted
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// kill -9 keeps what the kernel holds; a power cut doesn't. The state lies on a disk image;
+/// while the daemon is stopped the image is copied, and the copy has what the disk had.
+#[test]
+#[ignore = "needs root, loop mounts and mkfs.ext4"]
+fn power_that_fails_takes_nothing_that_was_answered() {
+    for rounds in [1, 3, 10] {
+        let site = Site::new(Token::Embedded);
+        let (live, cut) = (site.dir().join("live"), site.dir().join("cut"));
+        File::create(&live).unwrap().set_len(300 << 20).unwrap();
+        tool(Command::new("mkfs.ext4").args(["-q", "-F", text(&live)]));
+        let disk = Mount::on(&site.state_dir(), &live);
+        let daemon = site.start();
+        let mut answered = Answered::default();
+        for _ in 0..rounds {
+            answered.keys.extend(work(&site).keys);
+        }
+        assert_eq!(answered.keys.len(), rounds * KEYS);
+        daemon.signal(nix::sys::signal::Signal::SIGSTOP);
+        fs::copy(&live, &cut).unwrap();
+        daemon.kill9();
+        drop(disk);
+        let _disk = Mount::on(&site.state_dir(), &cut);
+        all_is_there(&site, &answered, &format!("power loss after {rounds} rounds"));
+    }
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger_protocol::blob::BlobRef;
-use claviger_protocol::{EncryptionContext, SecretBytes};
+use claviger_protocol::{EncryptionContext, SecretBytes, Suite};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -160,7 +160,7 @@ struct Software {
 impl Software {
     fn new(entropy: Entropy, size: usize) -> Result<Self, BenchError> {
         let material = SecretBytes::new(entropy.array::<32>()?.to_vec());
-        let key = SoftwareKey::new(&material).map_err(BenchError::Software)?;
+        let key = SoftwareKey::new(Suite::SoftwareAes256, &material).map_err(BenchError::Software)?;
         let (plaintext, context) = (SecretBytes::new(vec![0x5a; size]), EncryptionContext::default());
         let blob = Self::sealed(&key, &entropy, &plaintext, &context)?;
         Ok(Self { key, entropy, plaintext, context, blob })

@@ -124,6 +124,15 @@ impl Workers {
         (Self(Kind::Manual(Arc::clone(&manual))), manual)
     }
 
+    /// How many threads can run at once: the machine's cores, one in a simulation.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        match &self.0 {
+            Kind::Threads(_) => std::thread::available_parallelism().map_or(1, usize::from),
+            Kind::Manual(_) => 1,
+        }
+    }
+
     /// Starts a worker with room for `capacity` waiting jobs.
     ///
     /// # Errors

@@ -2,18 +2,17 @@
 //! session object that dies with the process), then one commit of everything.
 
 use claviger_protocol::names::{Alias, Description, ProjectName, Tags};
-use claviger_protocol::{Code, KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite};
+use claviger_protocol::secret::Bytes;
+use claviger_protocol::{Code, KeyOrigin, KeySpec, KeyState, KeyUsage, Protection};
 use uuid::Uuid;
 
 use super::Keyring;
-use super::material::{sealed_location, wrapped_location};
+use super::making::NewMaterial;
 use super::record::{
-    AliasRecord, ClientTokenRecord, IntentRecord, KeyRecord, Location, OutboxRecord, VersionRecord, path,
+    AliasRecord, ClientTokenRecord, IntentRecord, KeyRecord, OutboxRecord, VersionRecord, path,
 };
 use crate::admission::Admitted;
 use crate::audit::{Event, ResourceKind, Trail};
-use crate::backend::hsm::command::{Answer, CheckValue, Command, HsmError, Template};
-use crate::backend::software;
 use crate::edge::Timestamp;
 use crate::failure::Failure;
 use crate::store::{Change, Expect, Op, StoreError};
@@ -46,12 +45,8 @@ pub struct NewKey {
     pub client_token: [u8; 16],
     /// SHA-256 of the request.
     pub request: [u8; 32],
-}
-
-struct NewMaterial {
-    suite: Suite,
-    check_value: CheckValue,
-    location: Location,
+    /// SM2 user id, of an SM2 key that signs.
+    pub sm2_user_id: Option<Bytes>,
 }
 
 impl Keyring {
@@ -108,7 +103,7 @@ impl Keyring {
         intent: &[u8],
         trail: &mut Trail,
     ) -> Result<(), MakeError> {
-        let material = self.new_material(new, ids).await?;
+        let material = self.new_material(new.spec, new.usage, new.protection, ids).await?;
         // The event that is committed is the key's; a failure's names no key.
         let mut event = trail.snapshot(Code::Ok).ok_or(Code::Internal).map_err(Failure::from)?;
         event.resource_kind = ResourceKind::Key;
@@ -154,13 +149,13 @@ impl Keyring {
 
     /// Whether this version and this pool can make such a key.
     fn check_possible(&self, new: &NewKey) -> Result<(), Failure> {
-        if new.spec != KeySpec::Aes256 {
-            let text = format!("{} keys come with a later version; this one makes AES_256", new.spec);
-            return Err(Failure::new(Code::NotAvailable, text));
-        }
-        if new.usage != KeyUsage::EncryptDecrypt {
-            let text = format!("an {} key is for {}", new.spec, KeyUsage::EncryptDecrypt);
+        if !new.spec.usages().contains(&new.usage) {
+            let possible: Vec<_> = new.spec.usages().iter().map(|usage| usage.name()).collect();
+            let text = format!("an {} key is for {}, not for {}", new.spec, possible.join(" or "), new.usage);
             return Err(Failure::new(Code::InvalidArgument, text));
+        }
+        if new.sm2_user_id.is_some() && (new.spec, new.usage) != (KeySpec::Sm2, KeyUsage::SignVerify) {
+            return Err(Failure::new(Code::InvalidArgument, "only SM2 keys that sign have an SM2 user id"));
         }
         if new.project != ProjectName::default() {
             return Err(Failure::new(
@@ -179,7 +174,7 @@ impl Keyring {
             );
             return Err(Failure::new(Code::UnsupportedByHsm, text));
         }
-        match member.report.unavailable(spec) {
+        match member.report.unavailable(spec, new.usage) {
             None => Ok(()),
             Some(why) => {
                 let text = format!("{} cannot hold {spec} ({why}); use --protection software", member.name);
@@ -219,32 +214,6 @@ impl Keyring {
         }
     }
 
-    async fn new_material(&self, new: &NewKey, ids: (Uuid, Uuid)) -> Result<NewMaterial, Failure> {
-        if new.protection == Protection::Software {
-            let material = self.random(32).await?;
-            let place = (ids.0, ids.1, new.spec);
-            let seal_key = self.domain.keys.software_seal();
-            let sealed = software::seal_material(seal_key, place, &self.edge.entropy, &material)?;
-            return Ok(NewMaterial {
-                suite: Suite::SoftwareAes256,
-                check_value: software::check_value(&material),
-                location: sealed_location(sealed),
-            });
-        }
-        let template = self.member.aes_template;
-        match self.member.make.run(Command::Generate { spec: new.spec, template }).await? {
-            Answer::Generated { wrapped, check_value } => Ok(NewMaterial {
-                suite: match template {
-                    Template::AesDeriveOnly => Suite::HsmAes256Derived,
-                    Template::AesDirect => Suite::HsmAes256Direct,
-                },
-                check_value,
-                location: wrapped_location(wrapped),
-            }),
-            _ => Err(HsmError::Fault("generate answered with something else".into()).into()),
-        }
-    }
-
     /// Everything that makes the key exist, but for the client token.
     fn creation(
         &self,
@@ -259,13 +228,13 @@ impl Keyring {
             version_id,
             number: 1,
             created_at: self.edge.clock.now(),
-            suite: Some(material.suite),
+            suite: material.suite,
             check_value: material.check_value,
             locations: vec![material.location],
             reserved_uses: 0,
             hardware: new.protection == Protection::Hsm && self.member.hardware,
             made_by: self.member.name.clone(),
-            public_key: None,
+            public_key: material.public_key.map(Bytes),
             destroyed_at: None,
         };
         let key_path = path::key(key_id);
@@ -363,6 +332,6 @@ fn key_record(new: &NewKey, key_id: Uuid, version_id: Uuid, now: Timestamp) -> K
         primary_version: Some(version_id),
         version_count: 1,
         default_for: None,
-        sm2_user_id: None,
+        sm2_user_id: new.sm2_user_id.clone(),
     }
 }

@@ -45,7 +45,7 @@ impl Keyring {
         let ready = self.ready(key, primary).await?.ok_or(Code::Internal)?;
         let mut attempt = self.encrypt_once(&ready, plaintext, context).await;
         if let Err(UseError::Gone(salt)) = attempt {
-            self.forget_objects(primary, salt);
+            self.forget_objects(primary, 0, salt);
             let again = self.ready(key, primary).await?.ok_or(Code::Internal)?;
             attempt = Box::pin(self.encrypt_once(&again, plaintext, context)).await;
         }
@@ -65,7 +65,7 @@ impl Keyring {
         let ready = self.ready(key, blob.version_id).await?.ok_or_else(Failure::ciphertext)?;
         let mut attempt = self.decrypt_once(&ready, blob, context).await;
         if let Err(UseError::Gone(salt)) = attempt {
-            self.forget_objects(blob.version_id, salt);
+            self.forget_objects(blob.version_id, 0, salt);
             let again = self.ready(key, blob.version_id).await?.ok_or_else(Failure::ciphertext)?;
             attempt = Box::pin(self.decrypt_once(&again, blob, context)).await;
         }
@@ -86,6 +86,7 @@ impl Keyring {
         context: &EncryptionContext,
     ) -> Result<Vec<u8>, UseError> {
         let ids = (ready.key_id, ready.version_id);
+        let suite = ready.suite.ok_or(Code::InvalidKeyUsage)?;
         let (object, salt, _lease);
         match &ready.material {
             Material::Software(key) => {
@@ -102,11 +103,13 @@ impl Keyring {
                 (object, salt) = (key.lease.object(), None);
                 _lease = None;
             }
+            Material::SoftwareMac(_) | Material::SoftwarePair(_) | Material::Held(_) => {
+                return Err(Failure::from(Code::InvalidKeyUsage).into());
+            }
         }
         let nonce = self.edge.entropy.array()?;
         let salt_bytes = salt.as_ref().map_or(&[][..], |salt| salt);
-        let header =
-            BlobHeader { suite: ready.suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
+        let header = BlobHeader { suite, key_id: ids.0, version_id: ids.1, salt: salt_bytes, nonce };
         let mut blob = header.prefix(plaintext.len() + TAG_LEN);
         let aad = authenticated_data(&blob, context);
         let command = Command::GcmSeal { object, nonce, aad, plaintext: plaintext.clone() };
@@ -121,7 +124,7 @@ impl Keyring {
         blob: &BlobRef<'_>,
         context: &EncryptionContext,
     ) -> Result<SecretBytes, UseError> {
-        if ready.suite != blob.suite {
+        if ready.suite != Some(blob.suite) {
             return Err(Failure::ciphertext().into());
         }
         match &ready.material {
@@ -133,6 +136,9 @@ impl Keyring {
                 self.open_in_hsm(sub_key.object(), blob, context, Some(salt)).await
             }
             Material::Direct(key) => self.open_in_hsm(key.lease.object(), blob, context, None).await,
+            Material::SoftwareMac(_) | Material::SoftwarePair(_) | Material::Held(_) => {
+                Err(Failure::from(Code::InvalidKeyUsage).into())
+            }
         }
     }
 

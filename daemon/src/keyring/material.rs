@@ -6,17 +6,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, Suite};
+use claviger_protocol::{Code, KeySpec, KeyUsage, Protection, Suite};
 use uuid::Uuid;
 
-use super::record::{Location, VersionRecord, location};
+use super::record::{KeyRecord, Location, VersionRecord, location};
 use super::uses::Uses;
 use super::{KeyEntry, Keyring, VersionEntry};
 use crate::backend::hsm::command::{
     Answer, Command, HsmError, ObjectId, RESERVED_SALT, Template, WrapFormat, Wrapped,
 };
 use crate::backend::hsm::lane::Lane;
-use crate::backend::software::{self, SoftwareKey};
+use crate::backend::software::{self, MacKey, PrivateKey, SoftwareKey};
 use crate::edge::Entropy;
 use crate::failure::Failure;
 
@@ -33,6 +33,11 @@ impl Lease {
     pub(super) fn object(&self) -> ObjectId {
         self.object
     }
+
+    /// Where it can be used.
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
 }
 
 impl Drop for Lease {
@@ -47,20 +52,26 @@ pub(super) struct Ready {
     pub(super) key_id: Uuid,
     /// Itself.
     pub(super) version_id: Uuid,
-    /// What it encrypts with.
-    pub(super) suite: Suite,
+    /// What it encrypts with, of a key that makes blobs.
+    pub(super) suite: Option<Suite>,
     /// The material.
     pub(super) material: Material,
 }
 
 /// A version's material.
 pub(super) enum Material {
-    /// In memory.
+    /// A secret key in memory, for blobs.
     Software(SoftwareKey),
+    /// The same, for MACs.
+    SoftwareMac(Arc<MacKey>),
+    /// A private key in memory; shared with the threads that use it.
+    SoftwarePair(Arc<PrivateKey>),
     /// In the HSM, for derivation only.
     Derived(DerivedKey),
     /// In the HSM, used itself.
     Direct(DirectKey),
+    /// In the HSM: a MAC key, or a private key. Used on the lane of its lease.
+    Held(Lease),
 }
 
 /// An HSM key that only derives, and the salt that it encrypts under now.
@@ -96,13 +107,28 @@ fn fresh_salt(entropy: &Entropy) -> Result<[u8; 16], Failure> {
     }
 }
 
-/// The template that a suite's HSM objects have; `None` for SOFTWARE suites.
-pub(super) fn template(suite: Suite) -> Option<Template> {
-    match suite {
-        Suite::SoftwareAes256 | Suite::SoftwareSm4 | Suite::HsmSm4Direct => None,
-        Suite::HsmAes256Derived => Some(Template::AesDeriveOnly),
-        Suite::HsmAes256Direct => Some(Template::AesDirect),
-    }
+/// What HSM objects of a key may do.
+pub(super) fn template(spec: KeySpec, usage: KeyUsage, suite: Option<Suite>) -> Result<Template, Failure> {
+    let wrong = || Failure::new(Code::Internal, "the key's version doesn't fit its spec");
+    Ok(match (spec, usage) {
+        (KeySpec::Aes256, _) => match suite {
+            Some(Suite::HsmAes256Derived) => Template::AesDeriveOnly,
+            Some(Suite::HsmAes256Direct) => Template::AesDirect,
+            _ => return Err(wrong()),
+        },
+        (KeySpec::Sm4, _) => Template::Sm4Direct,
+        (KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3, _) => {
+            Template::HmacSecret
+        }
+        (KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096, KeyUsage::SignVerify) => Template::RsaSign,
+        (KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096, KeyUsage::EncryptDecrypt) => {
+            Template::RsaDecrypt
+        }
+        (KeySpec::EcP256 | KeySpec::EcP384, KeyUsage::SignVerify) => Template::EcSign,
+        (KeySpec::Sm2, KeyUsage::SignVerify) => Template::Sm2Sign,
+        (KeySpec::Sm2, KeyUsage::EncryptDecrypt) => Template::Sm2Decrypt,
+        (_, KeyUsage::EncryptDecrypt | KeyUsage::GenerateVerifyMac) => return Err(wrong()),
+    })
 }
 
 /// A location for material that a root generation wrapped.
@@ -136,24 +162,37 @@ impl Keyring {
         key: &KeyEntry,
         version_id: Uuid,
     ) -> Result<Option<Arc<Ready>>, Failure> {
+        self.ready_on(key, version_id, 0).await
+    }
+
+    /// The same with HSM material on one of the member's lanes: 0 is the one that serves,
+    /// those for pairs follow.
+    pub(super) async fn ready_on(
+        &self,
+        key: &KeyEntry,
+        version_id: Uuid,
+        lane: u8,
+    ) -> Result<Option<Arc<Ready>>, Failure> {
         let key_id = key.record.key_id;
-        if let Some(ready) = self.materials.get(&version_id) {
+        let name = (version_id, lane);
+        if let Some(ready) = self.materials.get(&name) {
             return Ok((ready.key_id == key_id).then_some(ready));
         }
         let Some(version) = self.version(key_id, version_id).await? else {
             return Ok(None);
         };
-        Ok(Some(self.materials.get_or_load(&version_id, self.make_ready(key, &version)).await?))
+        Ok(Some(self.materials.get_or_load(&name, self.make_ready(key, &version, lane)).await?))
     }
 
-    async fn make_ready(&self, key: &KeyEntry, version: &VersionEntry) -> Result<Ready, Failure> {
-        let record = &version.record;
-        let suite = record.suite.ok_or(Code::InvalidKeyUsage)?;
-        let material = match template(suite) {
-            None => Material::Software(self.open_software(key, record)?),
-            Some(template) => self.hold(self.unwrap(record, template).await?, template)?,
+    async fn make_ready(&self, key: &KeyEntry, version: &VersionEntry, lane: u8) -> Result<Ready, Failure> {
+        let (key, record) = (&key.record, &version.record);
+        let material = if key.protection == Protection::Software {
+            self.open_software(key, record)?
+        } else {
+            let template = template(key.spec, key.usage, record.suite)?;
+            self.hold(self.unwrap(key, record, template, lane).await?, template)?
         };
-        Ok(Ready { key_id: record.key_id, version_id: record.version_id, suite, material })
+        Ok(Ready { key_id: record.key_id, version_id: record.version_id, suite: record.suite, material })
     }
 
     fn hold(&self, lease: Lease, template: Template) -> Result<Material, Failure> {
@@ -162,21 +201,42 @@ impl Keyring {
                 let salt = fresh_salt(&self.edge.entropy)?;
                 Material::Derived(DerivedKey { lease, salt: Mutex::new((salt, 0)) })
             }
-            Template::AesDirect => Material::Direct(DirectKey { lease, uses: Uses::none_reserved() }),
+            Template::AesDirect | Template::Sm4Direct => {
+                Material::Direct(DirectKey { lease, uses: Uses::none_reserved() })
+            }
+            Template::HmacSecret
+            | Template::RsaSign
+            | Template::RsaDecrypt
+            | Template::EcSign
+            | Template::Sm2Sign
+            | Template::Sm2Decrypt => Material::Held(lease),
         })
     }
 
-    fn open_software(&self, key: &KeyEntry, record: &VersionRecord) -> Result<SoftwareKey, Failure> {
-        let place = (record.key_id, record.version_id, key.record.spec);
+    fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
+        let place = (record.key_id, record.version_id, key.spec);
         let sealed = &find(record, location::SEALED)?.blob.0;
         let material = software::open_material(self.domain.keys.software_seal(), place, sealed)?;
         if software::check_value(&material) != record.check_value {
             return Err(HsmError::CheckValueMismatch.into());
         }
-        SoftwareKey::new(&material)
+        if let Some(pair) = key.spec.pair() {
+            return Ok(Material::SoftwarePair(Arc::new(PrivateKey::from_pkcs8(pair, &material)?)));
+        }
+        if let Some(algorithm) = key.spec.mac_algorithm() {
+            let key = MacKey::new(algorithm, &material)?;
+            return Ok(Material::SoftwareMac(Arc::new(key)));
+        }
+        SoftwareKey::new(record.suite.ok_or(Code::InvalidKeyUsage)?, &material).map(Material::Software)
     }
 
-    async fn unwrap(&self, record: &VersionRecord, template: Template) -> Result<Lease, Failure> {
+    async fn unwrap(
+        &self,
+        key: &KeyRecord,
+        record: &VersionRecord,
+        template: Template,
+        lane: u8,
+    ) -> Result<Lease, Failure> {
         let place = find(record, location::WRAPPED)?;
         let wrapped = Wrapped {
             format: WrapFormat::from_number(place.format)
@@ -184,11 +244,17 @@ impl Keyring {
             generation: place.generation,
             blob: place.blob.0.clone(),
         };
-        let check_value = record.check_value;
-        match self.lane().run(Command::Unwrap { wrapped, template, check_value }).await {
+        let command = match &record.public_key {
+            None => Command::Unwrap { wrapped, spec: key.spec, template, check_value: record.check_value },
+            Some(public_key) => {
+                Command::UnwrapPair { wrapped, spec: key.spec, template, public_key: public_key.0.clone() }
+            }
+        };
+        let lane = self.pair_lane(lane);
+        match lane.run(command).await {
             Ok(Answer::Object(object)) => {
                 self.done.unwraps.one();
-                Ok(Lease { object, lane: Arc::clone(self.lane()) })
+                Ok(Lease { object, lane: Arc::clone(lane) })
             }
             Ok(_) => Err(HsmError::Fault("unwrap answered with something else".into()).into()),
             Err(error) => {
@@ -197,6 +263,20 @@ impl Keyring {
                 Err(error.into())
             }
         }
+    }
+
+    fn pair_lane(&self, number: u8) -> &Arc<Lane> {
+        let pairs = number.checked_sub(1).and_then(|index| self.member.asymmetric.get(usize::from(index)));
+        pairs.unwrap_or(&self.member.serve)
+    }
+
+    /// The lane for a private key: elliptic curves are fast enough to run in place.
+    pub(super) fn lane_for(&self, key: &KeyRecord) -> u8 {
+        if key.protection == Protection::Software || matches!(key.spec, KeySpec::EcP256 | KeySpec::EcP384) {
+            return 0;
+        }
+        let lanes = self.member.asymmetric.iter().zip(1..);
+        lanes.min_by_key(|(lane, _)| lane.waiting()).map_or(0, |(_, number)| number)
     }
 
     /// The sub-key of a derive-only version for one salt.
@@ -220,8 +300,8 @@ impl Keyring {
     }
 
     /// Lets go of a version's session objects after one of them turned out dead.
-    pub(super) fn forget_objects(&self, version_id: Uuid, salt: Option<[u8; 16]>) {
-        self.materials.forget(&version_id);
+    pub(super) fn forget_objects(&self, version_id: Uuid, lane: u8, salt: Option<[u8; 16]>) {
+        self.materials.forget(&(version_id, lane));
         if let Some(salt) = salt {
             self.sub_keys.forget(&(version_id, salt));
         }

@@ -5,12 +5,15 @@
 //! Must not live here: who may call (policy), wire bodies (ops), PKCS#11
 //! (backend).
 
+mod asymmetric;
 pub mod cache;
 mod change;
 mod create;
 mod crypto;
 mod grant;
 mod list;
+mod mac;
+mod making;
 mod material;
 pub mod record;
 mod recovery;
@@ -21,9 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::hmac;
-use claviger_protocol::{EncryptionContext, KeyRef};
+use claviger_protocol::{Code, EncryptionContext, KeyRef};
 use uuid::Uuid;
 
+use crate::backend::crew::Crew;
 use crate::backend::hsm::domain::Domain;
 use crate::backend::hsm::lane::Lane;
 use crate::backend::hsm::member::Member;
@@ -33,11 +37,13 @@ use crate::failure::Failure;
 use crate::metrics::groups::{CacheCounts, KeyringCounts};
 use crate::store::{Op, Record, Sealed, Store, StoreError};
 
+use asymmetric::Public;
 use cache::LoadingCache;
 use list::Counts;
 use material::{Lease, Ready};
 use record::{AliasRecord, KeyRecord, VersionRecord, path};
 
+pub use asymmetric::Signable;
 pub use create::NewKey;
 pub use crypto::Encrypted;
 pub use grant::Grant;
@@ -66,8 +72,10 @@ pub struct Keyring {
     /// Whether HSM level may be had on this pool: hardware, or software tokens allowed.
     hsm_level_allowed: bool,
     caches: Arc<Caches>,
-    materials: LoadingCache<Uuid, Ready>,
+    materials: LoadingCache<(Uuid, u8), Ready>,
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
+    public_keys: LoadingCache<Uuid, Public>,
+    crew: Crew,
     counts: Counts,
     done: KeyringCounts,
     context_key: hmac::Key,
@@ -134,6 +142,9 @@ impl Keyring {
             hsm_level_allowed: member.hardware || allow_software_tokens,
             materials: LoadingCache::new(limits.hsm_objects, &hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, &hash),
+            public_keys: LoadingCache::new(limits.record_cache, &hash),
+            crew: Crew::start(&edge.workers, limits.lane_queue)
+                .map_err(|e| Failure::new(Code::Internal, format!("no thread for software keys: {e}")))?,
             counts: Counts::default(),
             done: KeyringCounts::default(),
             no_context: context_hash(&context_key, &EncryptionContext::default()),
@@ -168,7 +179,7 @@ impl Keyring {
     }
 
     /// The caches: name, what happened to it, values dropped to make room, values in it.
-    pub fn caches(&self) -> [(&'static str, &CacheCounts, u64, usize); 5] {
+    pub fn caches(&self) -> [(&'static str, &CacheCounts, u64, usize); 6] {
         fn of<'c, K: Eq + std::hash::Hash + Clone, V>(
             name: &'static str,
             cache: &'c LoadingCache<K, V>,
@@ -181,6 +192,7 @@ impl Keyring {
             of("aliases", &self.caches.aliases),
             of("materials", &self.materials),
             of("sub_keys", &self.sub_keys),
+            of("public_keys", &self.public_keys),
         ]
     }
 

@@ -14,10 +14,10 @@ use super::{blob_key, named_key};
 use crate::admission::Admitted;
 use crate::audit::Trail;
 use crate::failure::Failure;
-use crate::keyring::{Encrypted, Grant};
+use crate::keyring::{Encrypted, Grant, KeyEntry};
 use crate::service::Service;
 
-const USAGE: KeyUsage = KeyUsage::EncryptDecrypt;
+pub(super) const USAGE: KeyUsage = KeyUsage::EncryptDecrypt;
 
 pub(super) async fn encrypt(
     service: &Service,
@@ -32,7 +32,7 @@ pub(super) async fn encrypt(
     }
     let keyring = service.keyring()?;
     note_context(service, &body.context, trail)?;
-    let grant = keyring.grant(call, named_key(call, 0)?, USAGE).await?;
+    let grant = keyring.grant(call, symmetric(named_key(call, 0)?)?, USAGE).await?;
     let made = keyring.encrypt(&grant, &body.plaintext, &body.context).await?;
     Ok(encrypt_reply(&grant, made))
 }
@@ -61,7 +61,7 @@ pub(super) async fn re_encrypt(
     note_context(service, &body.destination_context, trail)?;
     let destination_index = usize::from(body.source_key.is_some()) + 1;
     let keyring = service.keyring()?;
-    let destination = keyring.grant(call, named_key(call, destination_index)?, USAGE).await?;
+    let destination = keyring.grant(call, symmetric(named_key(call, destination_index)?)?, USAGE).await?;
     let opened =
         open_blob(service, call, body.source_key.as_ref(), &body.ciphertext_blob.0, &body.source_context)
             .await?;
@@ -121,7 +121,7 @@ pub(super) async fn get_random(
 }
 
 /// The state check comes first: a key that may not be used costs no HSM time.
-async fn new_data_key(
+pub(super) async fn new_data_key(
     service: &Service,
     call: &Admitted,
     size: DataKeySize,
@@ -130,21 +130,21 @@ async fn new_data_key(
 ) -> Result<(SecretBytes, EncryptReply), Failure> {
     note_context(service, context, trail)?;
     let keyring = service.keyring()?;
-    let grant = keyring.grant(call, named_key(call, 0)?, USAGE).await?;
+    let grant = keyring.grant(call, symmetric(named_key(call, 0)?)?, USAGE).await?;
     let length = u16::try_from(size.len()).map_err(|_| Code::InvalidArgument)?;
     let data_key = keyring.random(length).await?;
     let made = keyring.encrypt(&grant, &data_key, context).await?;
     Ok((data_key, encrypt_reply(&grant, made)))
 }
 
-struct Opened {
-    grant: Grant,
-    version_id: uuid::Uuid,
-    plaintext: SecretBytes,
+pub(super) struct Opened {
+    pub(super) grant: Grant,
+    pub(super) version_id: uuid::Uuid,
+    pub(super) plaintext: SecretBytes,
 }
 
 /// Decrypts a blob; if the caller named a key, the blob must be of that one.
-async fn open_blob(
+pub(super) async fn open_blob(
     service: &Service,
     call: &Admitted,
     expected: Option<&KeyRef>,
@@ -167,6 +167,15 @@ async fn open_blob(
     Ok(Opened { grant, version_id: blob.version_id, plaintext })
 }
 
+/// Blobs are made under secret keys alone.
+pub(super) fn symmetric(key: &KeyEntry) -> Result<&KeyEntry, Failure> {
+    if key.record.spec.pair().is_none() {
+        return Ok(key);
+    }
+    let text = format!("{} keys encrypt by asymmetric encryption only", key.record.spec);
+    Err(Failure::new(Code::InvalidKeyUsage, text))
+}
+
 fn encrypt_reply(grant: &Grant, made: Encrypted) -> EncryptReply {
     EncryptReply {
         key_id: grant.key().record.key_id,
@@ -176,7 +185,11 @@ fn encrypt_reply(grant: &Grant, made: Encrypted) -> EncryptReply {
 }
 
 /// The audit shows which context a call had without showing the context.
-fn note_context(service: &Service, context: &EncryptionContext, trail: &mut Trail) -> Result<(), Failure> {
+pub(super) fn note_context(
+    service: &Service,
+    context: &EncryptionContext,
+    trail: &mut Trail,
+) -> Result<(), Failure> {
     trail.with_context(service.keyring()?.context_hash(context));
     Ok(())
 }

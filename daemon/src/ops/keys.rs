@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::named_key;
 use crate::admission::Admitted;
 use crate::audit::Trail;
+use crate::backend::software;
 use crate::failure::Failure;
 use crate::keyring::record::KeyRecord;
 use crate::keyring::{Action, Filter, NewKey};
@@ -32,7 +33,7 @@ pub(super) async fn create(
     request.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
     let new = NewKey {
         spec: body.spec,
-        usage: body.usage.unwrap_or(default_usage(body.spec)),
+        usage: body.usage.or_else(|| body.spec.usages().first().copied()).ok_or(Code::Internal)?,
         protection: body.protection,
         project: body.project.clone(),
         alias: body.alias.clone(),
@@ -42,6 +43,7 @@ pub(super) async fn create(
         endpoint: caller.endpoint.name.to_string(),
         client_token: body.client_token,
         request,
+        sm2_user_id: body.sm2_user_id.clone(),
     };
     let (key_id, key_version_id) = service.keyring()?.create(call, &new, trail).await?;
     Ok(CreateKeyReply { key_id, key_version_id })
@@ -55,25 +57,7 @@ fn not_yet(body: &CreateKeyRequest) -> Result<(), Failure> {
     if body.rotation_days.is_some() {
         return Err(Failure::new(Code::NotAvailable, "rotation comes with a later version"));
     }
-    if body.sm2_user_id.is_some() {
-        return Err(Failure::new(Code::InvalidArgument, "only SM2 keys have an SM2 user id"));
-    }
     Ok(())
-}
-
-fn default_usage(spec: KeySpec) -> KeyUsage {
-    match spec {
-        KeySpec::Aes256 | KeySpec::Sm4 => KeyUsage::EncryptDecrypt,
-        KeySpec::Rsa2048
-        | KeySpec::Rsa3072
-        | KeySpec::Rsa4096
-        | KeySpec::EcP256
-        | KeySpec::EcP384
-        | KeySpec::Sm2 => KeyUsage::SignVerify,
-        KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3 => {
-            KeyUsage::GenerateVerifyMac
-        }
-    }
 }
 
 pub(super) async fn describe(service: &Service, call: &Admitted) -> Result<DescribeKeyReply, Failure> {
@@ -93,7 +77,8 @@ pub(super) async fn describe(service: &Service, call: &Admitted) -> Result<Descr
         tags: key.tags.clone(),
         created_at: key.created_at,
         created_by: key.created_by.clone(),
-        primary_version_id: key.primary_version,
+        // Pairs have none: their calls name a version.
+        primary_version_id: key.primary_version.filter(|_| key.spec.pair().is_none()),
         version_count: key.version_count,
         rotation: key.rotation_days.map(|days| Rotation {
             days,
@@ -104,12 +89,19 @@ pub(super) async fn describe(service: &Service, call: &Admitted) -> Result<Descr
         erased_at: key.erased_at,
         deletion_protection: key.deletion_protection,
         material_expires_at: key.material_expires_at,
-        sm2_user_id: key.sm2_user_id.clone(),
+        sm2_user_id: sm2_user_id(key),
         assurance: Assurance {
             hardware: keyring.in_hardware(entry).await?,
             members: vec![keyring.member().name.clone()],
         },
     })
+}
+
+/// The id that an SM2 key signs with: its own, or the standard's.
+fn sm2_user_id(key: &KeyRecord) -> Option<Bytes> {
+    let signs = (key.spec, key.usage) == (KeySpec::Sm2, KeyUsage::SignVerify);
+    let default = || Bytes(software::SM2_DEFAULT_USER_ID.to_vec());
+    signs.then(|| key.sm2_user_id.clone().unwrap_or_else(default))
 }
 
 /// Bytes of a page beside its keys: two counts and the token.

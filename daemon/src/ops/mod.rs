@@ -2,10 +2,13 @@
 //! admitted call and its body, and gives a reply or a refusal; it can't reach a
 //! key without a grant.
 
+mod asymmetric;
 mod backup;
 mod control;
 mod data;
+mod export;
 mod keys;
+mod mac;
 
 use claviger_protocol::{Code, Reply, Request};
 
@@ -45,18 +48,38 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
             data::generate_data_key_without_plaintext(service, call, body, trail).await?,
         )),
         Request::GetRandom(body) => Ok(Reply::GetRandom(data::get_random(service, body).await?)),
-        Request::GenerateDataKeyPair(_)
-        | Request::GenerateDataKeyPairWithoutPlaintext(_)
-        | Request::ExportDataKey(_)
-        | Request::GenerateAndExportDataKey(_)
-        | Request::AsymmetricSign(_)
-        | Request::AsymmetricVerify(_)
-        | Request::AsymmetricEncrypt(_)
-        | Request::AsymmetricDecrypt(_)
-        | Request::GetPublicKey(_)
-        | Request::GenerateMac(_)
-        | Request::VerifyMac(_)
-        | Request::MessageDigest(_) => Err(Code::NotAvailable.into()),
+        Request::GenerateDataKeyPair(body) => {
+            Ok(Reply::GenerateDataKeyPair(Box::pin(export::data_key_pair(service, call, body, trail)).await?))
+        }
+        Request::GenerateDataKeyPairWithoutPlaintext(body) => Ok(Reply::GenerateDataKeyPairWithoutPlaintext(
+            Box::pin(export::data_key_pair_without_plaintext(service, call, body, trail)).await?,
+        )),
+        Request::ExportDataKey(body) => {
+            Ok(Reply::ExportDataKey(Box::pin(export::data_key(service, call, body, trail)).await?))
+        }
+        Request::GenerateAndExportDataKey(body) => Ok(Reply::GenerateAndExportDataKey(
+            Box::pin(export::new_data_key(service, call, body, trail)).await?,
+        )),
+        Request::AsymmetricSign(body) => {
+            Ok(Reply::AsymmetricSign(Box::pin(asymmetric::sign(service, call, body)).await?))
+        }
+        Request::AsymmetricVerify(body) => {
+            Ok(Reply::AsymmetricVerify(Box::pin(asymmetric::verify(service, call, body)).await?))
+        }
+        Request::AsymmetricEncrypt(body) => {
+            Ok(Reply::AsymmetricEncrypt(Box::pin(asymmetric::encrypt(service, call, body)).await?))
+        }
+        Request::AsymmetricDecrypt(body) => {
+            Ok(Reply::AsymmetricDecrypt(Box::pin(asymmetric::decrypt(service, call, body)).await?))
+        }
+        Request::GetPublicKey(body) => {
+            Ok(Reply::GetPublicKey(Box::pin(asymmetric::public_key(service, call, body)).await?))
+        }
+        Request::GenerateMac(body) => {
+            Ok(Reply::GenerateMac(Box::pin(mac::generate(service, call, body)).await?))
+        }
+        Request::VerifyMac(body) => Ok(Reply::VerifyMac(Box::pin(mac::verify(service, call, body)).await?)),
+        Request::MessageDigest(body) => Ok(Reply::MessageDigest(Box::pin(mac::digest(service, body)).await?)),
         Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
         Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
         Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body)?)),

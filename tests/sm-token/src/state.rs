@@ -161,7 +161,9 @@ impl State {
     pub(crate) fn close_all(&mut self, slot: CK_SLOT_ID) {
         let owners = self.objects.values().map(|object| object.owner);
         let sessions: Vec<_> = owners.filter(|owner| owner.slot == slot).map(|owner| owner.session).collect();
-        sessions.into_iter().for_each(|session| self.close(session));
+        for session in sessions {
+            self.close(session);
+        }
     }
 
     /// Private objects of a slot end with the login.

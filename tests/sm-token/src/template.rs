@@ -89,7 +89,7 @@ pub(crate) unsafe fn answer<'a>(
         // SAFETY: by the contract above, and nobody else uses the list during the call.
         let attribute = unsafe { &mut *attributes.add(index) };
         // SAFETY: the same.
-        if let Err(rv) = unsafe { fill(attribute, find(attribute.type_)) } {
+        if let Err(rv) = unsafe { fill(attribute, &find(attribute.type_)) } {
             result = Err(rv);
         }
     }
@@ -98,11 +98,11 @@ pub(crate) unsafe fn answer<'a>(
 
 /// # Safety
 /// The attribute's value is NULL or has room for its length.
-unsafe fn fill(attribute: &mut CK_ATTRIBUTE, found: Found<'_>) -> Answer<()> {
+unsafe fn fill(attribute: &mut CK_ATTRIBUTE, found: &Found<'_>) -> Answer<()> {
     let room = attribute.ulValueLen;
     attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION;
     let value = match found {
-        Found::Value(value) => value,
+        Found::Value(value) => *value,
         Found::Sensitive => return Err(CKR_ATTRIBUTE_SENSITIVE),
         Found::Missing => return Err(CKR_ATTRIBUTE_TYPE_INVALID),
     };

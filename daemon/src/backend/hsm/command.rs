@@ -2,7 +2,9 @@
 //! command runs in the daemon, crosses to a helper process, or to a unit's socket.
 
 pub use claviger_protocol::blob::RESERVED_SALT;
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{
+    EncryptionAlgorithm, KeySpec, KeyUsage, MacAlgorithm, SecretBytes, SigningAlgorithm,
+};
 
 /// A PKCS#11 object of a session, valid in one epoch of one member only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,8 +25,10 @@ pub type CheckValue = [u8; 8];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WrapFormat {
-    /// AES Key Wrap, RFC 3394 (NIST SP 800-38F KW).
+    /// AES Key Wrap, RFC 3394 (NIST SP 800-38F KW): secret keys.
     AesKw = 1,
+    /// AES Key Wrap with Padding, RFC 5649 (NIST SP 800-38F KWP): private keys, as PKCS#8 DER.
+    AesKwp = 2,
 }
 
 impl WrapFormat {
@@ -33,6 +37,7 @@ impl WrapFormat {
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::AesKw),
+            2 => Some(Self::AesKwp),
             _ => None,
         }
     }
@@ -47,6 +52,20 @@ pub enum Template {
     /// AES-256, CKA_ENCRYPT and CKA_DECRYPT (suite HSM_AES_256_GCM_DIRECT);
     /// CKA_SIGN too, for the CMAC check value.
     AesDirect = 2,
+    /// A generic secret, CKA_SIGN and CKA_VERIFY: one HMAC, which its spec names.
+    HmacSecret = 3,
+    /// An RSA private key, CKA_SIGN.
+    RsaSign = 4,
+    /// An RSA private key, CKA_DECRYPT.
+    RsaDecrypt = 5,
+    /// A private key on P-256 or P-384, CKA_SIGN.
+    EcSign = 6,
+    /// SM4, CKA_ENCRYPT and CKA_DECRYPT (suite HSM_SM4_GCM_DIRECT).
+    Sm4Direct = 7,
+    /// An SM2 private key, CKA_SIGN.
+    Sm2Sign = 8,
+    /// An SM2 private key, CKA_DECRYPT.
+    Sm2Decrypt = 9,
 }
 
 impl Template {
@@ -56,7 +75,41 @@ impl Template {
         match number {
             1 => Some(Self::AesDeriveOnly),
             2 => Some(Self::AesDirect),
+            3 => Some(Self::HmacSecret),
+            4 => Some(Self::RsaSign),
+            5 => Some(Self::RsaDecrypt),
+            6 => Some(Self::EcSign),
+            7 => Some(Self::Sm4Direct),
+            8 => Some(Self::Sm2Sign),
+            9 => Some(Self::Sm2Decrypt),
             _ => None,
+        }
+    }
+
+    /// What keys of such objects are for.
+    #[must_use]
+    pub const fn usage(self) -> KeyUsage {
+        match self {
+            Self::AesDeriveOnly | Self::AesDirect | Self::Sm4Direct | Self::RsaDecrypt | Self::Sm2Decrypt => {
+                KeyUsage::EncryptDecrypt
+            }
+            Self::RsaSign | Self::EcSign | Self::Sm2Sign => KeyUsage::SignVerify,
+            Self::HmacSecret => KeyUsage::GenerateVerifyMac,
+        }
+    }
+
+    /// Whether keys of the spec can be such objects.
+    #[must_use]
+    pub const fn fits(self, spec: KeySpec) -> bool {
+        match self {
+            Self::AesDeriveOnly | Self::AesDirect => matches!(spec, KeySpec::Aes256),
+            Self::HmacSecret => spec.mac_algorithm().is_some(),
+            Self::RsaSign | Self::RsaDecrypt => {
+                matches!(spec, KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096)
+            }
+            Self::EcSign => matches!(spec, KeySpec::EcP256 | KeySpec::EcP384),
+            Self::Sm4Direct => matches!(spec, KeySpec::Sm4),
+            Self::Sm2Sign | Self::Sm2Decrypt => matches!(spec, KeySpec::Sm2),
         }
     }
 }
@@ -80,25 +133,42 @@ pub enum Command {
         /// How many, 1 to 4,096.
         len: u16,
     },
-    /// Makes a key as a session object, wraps it under the root, destroys the
-    /// object. Only on the `make` lane. → [`Answer::Generated`]
+    /// Makes a key or a key pair as session objects, wraps it under the root, destroys
+    /// the objects. Only on the `make` lane. → [`Answer::Generated`] for secret keys,
+    /// [`Answer::GeneratedPair`] for pairs
     Generate {
         /// What kind.
         spec: KeySpec,
         /// What it will be used as; decides its check value.
         template: Template,
     },
-    /// Unwraps into a session object (sensitive, not extractable) and compares
+    /// Unwraps a secret key into a session object (sensitive, not extractable) and compares
     /// its check value; on a mismatch the object is destroyed and the answer is
     /// [`HsmError::CheckValueMismatch`], as it is for a blob that was altered. Objects
     /// belong to the lane that made them. → [`Answer::Object`]
     Unwrap {
         /// The stored material.
         wrapped: Wrapped,
+        /// What kind it is; of HMAC secrets it decides the algorithm.
+        spec: KeySpec,
         /// What the object may do.
         template: Template,
         /// What its check value must be.
         check_value: CheckValue,
+    },
+    /// Unwraps a private key into a session object (sensitive, not extractable) and tries
+    /// it against the public key: what it signs must verify, what is encrypted to it must
+    /// open. If it is another's, or the blob was altered, the object is destroyed and the
+    /// answer is [`HsmError::CheckValueMismatch`]. → [`Answer::Object`]
+    UnwrapPair {
+        /// The stored material.
+        wrapped: Wrapped,
+        /// What kind it is.
+        spec: KeySpec,
+        /// What the object may do.
+        template: Template,
+        /// SubjectPublicKeyInfo (DER) of the pair.
+        public_key: Vec<u8>,
     },
     /// CKM_AES_CBC_ENCRYPT_DATA: IV of zeros, data = salt ‖ "claviger/v1/subk";
     /// the 32 bytes are an AES-256 session key with CKA_ENCRYPT and CKA_DECRYPT
@@ -109,7 +179,7 @@ pub enum Command {
         /// 16 bytes; never [`RESERVED_SALT`], which is the check value's.
         salt: [u8; 16],
     },
-    /// AES-GCM with a 96-bit nonce and 128-bit tag. → [`Answer::Bytes`]: ciphertext ‖ tag
+    /// AES-GCM or SM4-GCM, by the key, with a 96-bit nonce and 128-bit tag. → [`Answer::Bytes`]: ciphertext ‖ tag
     GcmSeal {
         /// The key.
         object: ObjectId,
@@ -120,7 +190,7 @@ pub enum Command {
         /// Plaintext.
         plaintext: SecretBytes,
     },
-    /// AES-GCM decryption; any failure to authenticate is
+    /// The reverse of [`Command::GcmSeal`]; any failure to authenticate is
     /// [`HsmError::AuthenticationFailed`]. → [`Answer::Bytes`]: plaintext
     GcmOpen {
         /// The key.
@@ -131,6 +201,35 @@ pub enum Command {
         aad: Vec<u8>,
         /// Ciphertext ‖ tag.
         sealed: Vec<u8>,
+    },
+    /// Signs a digest. → [`Answer::Bytes`]: RSA signatures as long as the modulus, those of
+    /// ECDSA and SM2 as DER SEQUENCE { r, s }
+    Sign {
+        /// A private key that signs.
+        object: ObjectId,
+        /// How; must fit the key.
+        algorithm: SigningAlgorithm,
+        /// Of the algorithm's hash, and of its length.
+        digest: Vec<u8>,
+    },
+    /// Decrypts what was encrypted to a pair; whatever is wrong with the ciphertext is
+    /// [`HsmError::AuthenticationFailed`]. → [`Answer::Bytes`]: plaintext
+    PrivateDecrypt {
+        /// A private key that decrypts.
+        object: ObjectId,
+        /// How; must fit the key.
+        algorithm: EncryptionAlgorithm,
+        /// RSA: as long as the modulus; SM2: the DER of GM/T 0009.
+        ciphertext: Vec<u8>,
+    },
+    /// A MAC of a message. → [`Answer::Bytes`], as long as the algorithm's hash
+    Mac {
+        /// An [`Template::HmacSecret`] object.
+        object: ObjectId,
+        /// How; must fit the key.
+        algorithm: MacAlgorithm,
+        /// The message.
+        message: SecretBytes,
     },
     /// As [`Command::GcmSeal`] under the root's `seal` key, nonce from the
     /// token's generator and put before the ciphertext. Only for the domain key.
@@ -167,12 +266,19 @@ pub enum Answer {
     Bytes(SecretBytes),
     /// A session object.
     Object(ObjectId),
-    /// New material.
+    /// A new secret key.
     Generated {
         /// Wrapped under the root.
         wrapped: Wrapped,
         /// Its check value.
         check_value: CheckValue,
+    },
+    /// A new key pair.
+    GeneratedPair {
+        /// The private key, wrapped under the root.
+        wrapped: Wrapped,
+        /// SubjectPublicKeyInfo (DER).
+        public_key: Vec<u8>,
     },
 }
 

@@ -91,7 +91,7 @@ pub(super) unsafe extern "C" fn wrap(
     if !is_ours(key) {
         return inner!(C_WrapKey(session, mechanism, wrapping, key, wrapped, len));
     }
-    match object(session, key).and_then(|key| lend(session, &*value(&key)?)) {
+    match object(session, key).and_then(|key| lend(session, &value(&key)?)) {
         Ok(lent) => inner!(C_WrapKey(session, mechanism, wrapping, lent.handle, wrapped, len)),
         Err(rv) => rv,
     }

@@ -6,7 +6,7 @@ use std::io;
 
 use claviger_protocol::codec::{self, DecodeError};
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -29,6 +29,10 @@ mod ask {
     pub(super) const ROOT_OPEN: u8 = 8;
     pub(super) const DESTROY: u8 = 9;
     pub(super) const CANARY: u8 = 10;
+    pub(super) const UNWRAP_PAIR: u8 = 11;
+    pub(super) const SIGN: u8 = 12;
+    pub(super) const PRIVATE_DECRYPT: u8 = 13;
+    pub(super) const MAC: u8 = 14;
 }
 
 /// Tags of answers: what was asked for, and what went wrong.
@@ -37,6 +41,7 @@ mod say {
     pub(super) const BYTES: u8 = 2;
     pub(super) const OBJECT: u8 = 3;
     pub(super) const GENERATED: u8 = 4;
+    pub(super) const GENERATED_PAIR: u8 = 5;
     pub(super) const AUTHENTICATION_FAILED: u8 = 129;
     pub(super) const CHECK_VALUE_MISMATCH: u8 = 130;
     pub(super) const OBJECT_GONE: u8 = 131;
@@ -67,6 +72,18 @@ const fn to_object((epoch, handle): Object) -> ObjectId {
     ObjectId { epoch, handle }
 }
 
+/// Format, generation, blob.
+type WrappedParts = (u8, u32, Bytes);
+
+fn parts(wrapped: &Wrapped) -> (u8, u32, Raw<'_>) {
+    (wrapped.format as u8, wrapped.generation, Raw(&wrapped.blob))
+}
+
+fn to_wrapped((format, generation, Bytes(blob)): WrappedParts) -> Result<Wrapped, DecodeError> {
+    let format = WrapFormat::from_number(format).ok_or(DecodeError::Malformed("an unknown wrap format"))?;
+    Ok(Wrapped { format, generation, blob })
+}
+
 /// A command as a frame.
 ///
 /// # Errors
@@ -75,10 +92,11 @@ pub(super) fn command(command: &Command) -> io::Result<Frame> {
     match command {
         Command::Random { len } => Frame::new(ask::RANDOM, len),
         Command::Generate { spec, template } => Frame::new(ask::GENERATE, &(spec, *template as u8)),
-        Command::Unwrap { wrapped, template, check_value } => {
-            let Wrapped { format, generation, blob } = wrapped;
-            let body = (*format as u8, generation, Raw(blob), *template as u8, check_value);
-            Frame::new(ask::UNWRAP, &body)
+        Command::Unwrap { wrapped, spec, template, check_value } => {
+            Frame::new(ask::UNWRAP, &(parts(wrapped), spec, *template as u8, check_value))
+        }
+        Command::UnwrapPair { wrapped, spec, template, public_key } => {
+            Frame::new(ask::UNWRAP_PAIR, &(parts(wrapped), spec, *template as u8, Raw(public_key)))
         }
         Command::Derive { object: id, salt } => Frame::new(ask::DERIVE, &(object(*id), salt)),
         Command::GcmSeal { object: id, nonce, aad, plaintext } => {
@@ -86,6 +104,15 @@ pub(super) fn command(command: &Command) -> io::Result<Frame> {
         }
         Command::GcmOpen { object: id, nonce, aad, sealed } => {
             Frame::new(ask::GCM_OPEN, &(object(*id), nonce, Raw(aad), Raw(sealed)))
+        }
+        Command::Sign { object: id, algorithm, digest } => {
+            Frame::new(ask::SIGN, &(object(*id), algorithm, Raw(digest)))
+        }
+        Command::PrivateDecrypt { object: id, algorithm, ciphertext } => {
+            Frame::new(ask::PRIVATE_DECRYPT, &(object(*id), algorithm, Raw(ciphertext)))
+        }
+        Command::Mac { object: id, algorithm, message } => {
+            Frame::new(ask::MAC, &(object(*id), algorithm, message))
         }
         Command::RootSeal { aad, plaintext } => Frame::new(ask::ROOT_SEAL, &(Raw(aad), plaintext)),
         Command::RootOpen { aad, sealed } => Frame::new(ask::ROOT_OPEN, &(Raw(aad), Raw(sealed))),
@@ -104,10 +131,14 @@ pub(super) fn to_command(frame: &Received) -> Result<Command, DecodeError> {
             Command::Generate { spec, template: template(number)? }
         }
         ask::UNWRAP => {
-            let (format, generation, Bytes(blob), number, check_value): (u8, u32, Bytes, u8, CheckValue) =
+            let (parts, spec, number, check_value): (WrappedParts, KeySpec, u8, CheckValue) =
                 codec::decode(body)?;
-            let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
-            Command::Unwrap { wrapped, template: template(number)?, check_value }
+            Command::Unwrap { wrapped: to_wrapped(parts)?, spec, template: template(number)?, check_value }
+        }
+        ask::UNWRAP_PAIR => {
+            let (parts, spec, number, Bytes(public_key)): (WrappedParts, KeySpec, u8, Bytes) =
+                codec::decode(body)?;
+            Command::UnwrapPair { wrapped: to_wrapped(parts)?, spec, template: template(number)?, public_key }
         }
         ask::DERIVE => {
             let (id, salt): (Object, [u8; 16]) = codec::decode(body)?;
@@ -122,6 +153,19 @@ pub(super) fn to_command(frame: &Received) -> Result<Command, DecodeError> {
             let (id, nonce, Bytes(aad), Bytes(sealed)): (Object, [u8; 12], Bytes, Bytes) =
                 codec::decode(body)?;
             Command::GcmOpen { object: to_object(id), nonce, aad, sealed }
+        }
+        ask::SIGN => {
+            let (id, algorithm, Bytes(digest)): (Object, SigningAlgorithm, Bytes) = codec::decode(body)?;
+            Command::Sign { object: to_object(id), algorithm, digest }
+        }
+        ask::PRIVATE_DECRYPT => {
+            let (id, algorithm, Bytes(ciphertext)): (Object, EncryptionAlgorithm, Bytes) =
+                codec::decode(body)?;
+            Command::PrivateDecrypt { object: to_object(id), algorithm, ciphertext }
+        }
+        ask::MAC => {
+            let (id, algorithm, message): (Object, MacAlgorithm, SecretBytes) = codec::decode(body)?;
+            Command::Mac { object: to_object(id), algorithm, message }
         }
         ask::ROOT_SEAL => {
             let (Bytes(aad), plaintext): (Bytes, SecretBytes) = codec::decode(body)?;
@@ -144,10 +188,6 @@ fn template(number: u8) -> Result<Template, DecodeError> {
     Template::from_number(number).ok_or(DecodeError::Malformed("an unknown template"))
 }
 
-fn wrap_format(number: u8) -> Result<WrapFormat, DecodeError> {
-    WrapFormat::from_number(number).ok_or(DecodeError::Malformed("an unknown wrap format"))
-}
-
 /// What became of a command, as a frame.
 ///
 /// # Errors
@@ -158,8 +198,10 @@ pub(super) fn outcome(outcome: &Result<Answer, HsmError>) -> io::Result<Frame> {
         Ok(Answer::Bytes(bytes)) => Frame::new(say::BYTES, bytes),
         Ok(Answer::Object(id)) => Frame::new(say::OBJECT, &object(*id)),
         Ok(Answer::Generated { wrapped, check_value }) => {
-            let Wrapped { format, generation, blob } = wrapped;
-            Frame::new(say::GENERATED, &(*format as u8, generation, Raw(blob), check_value))
+            Frame::new(say::GENERATED, &(parts(wrapped), check_value))
+        }
+        Ok(Answer::GeneratedPair { wrapped, public_key }) => {
+            Frame::new(say::GENERATED_PAIR, &(parts(wrapped), Raw(public_key)))
         }
         Err(HsmError::AuthenticationFailed) => Frame::new(say::AUTHENTICATION_FAILED, &()),
         Err(HsmError::CheckValueMismatch) => Frame::new(say::CHECK_VALUE_MISMATCH, &()),
@@ -182,10 +224,12 @@ pub(super) fn to_outcome(frame: &Received) -> Result<Result<Answer, HsmError>, D
         say::BYTES => return codec::decode(body).map(|bytes| Ok(Answer::Bytes(bytes))),
         say::OBJECT => return codec::decode(body).map(|id| Ok(Answer::Object(to_object(id)))),
         say::GENERATED => {
-            let (format, generation, Bytes(blob), check_value): (u8, u32, Bytes, CheckValue) =
-                codec::decode(body)?;
-            let wrapped = Wrapped { format: wrap_format(format)?, generation, blob };
-            return Ok(Ok(Answer::Generated { wrapped, check_value }));
+            let (parts, check_value): (WrappedParts, CheckValue) = codec::decode(body)?;
+            return Ok(Ok(Answer::Generated { wrapped: to_wrapped(parts)?, check_value }));
+        }
+        say::GENERATED_PAIR => {
+            let (parts, Bytes(public_key)): (WrappedParts, Bytes) = codec::decode(body)?;
+            return Ok(Ok(Answer::GeneratedPair { wrapped: to_wrapped(parts)?, public_key }));
         }
         say::AUTHENTICATION_FAILED => empty(body, HsmError::AuthenticationFailed)?,
         say::CHECK_VALUE_MISMATCH => empty(body, HsmError::CheckValueMismatch)?,

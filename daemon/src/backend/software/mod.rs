@@ -1,0 +1,28 @@
+//! SOFTWARE level: every algorithm in the daemon's own memory, and public keys at either
+//! level. What must not live here: which key may be used for what, and where keys are kept.
+//!
+//! Private operations with RSA and the NIST curves are AWS-LC's, those with SM2
+//! RustCrypto's; the `rsa` crate does none (RUSTSEC-2023-0071).
+
+mod blob;
+mod gcm;
+mod mac;
+mod material;
+mod private;
+mod public;
+mod sm2;
+
+pub use blob::SoftwareKey;
+pub use mac::{MacKey, digest};
+pub use material::{check_value, open_material, seal_material};
+pub use private::PrivateKey;
+pub use public::PublicKey;
+pub use sm2::DEFAULT_USER_ID as SM2_DEFAULT_USER_ID;
+
+use claviger_protocol::Code;
+
+use crate::failure::Failure;
+
+fn internal() -> Failure {
+    Failure::new(Code::Internal, "the cryptographic library failed")
+}

@@ -1,0 +1,224 @@
+//! SM2: what the standard says beyond the curve. Curve and signatures are RustCrypto's;
+//! decryption is written here, because the library's writes the plaintext out before it has
+//! compared C3, and compares it in variable time.
+//!
+//! Sources: GB/T 32918.2-2016 (signatures; Z_A, section 5.5), GB/T 32918.4-2016 (encryption),
+//! GM/T 0009-2012 (forms).
+
+use ::sm2::dsa::signature::hazmat::{PrehashVerifier, RandomizedPrehashSigner};
+use ::sm2::dsa::{Signature, SigningKey, VerifyingKey};
+use ::sm2::elliptic_curve::rand_core::{TryCryptoRng, TryRng};
+use ::sm2::elliptic_curve::sec1::ToSec1Point;
+use ::sm2::pke::EncryptingKey;
+use ::sm2::{AffinePoint, NonZeroScalar, ProjectivePoint, PublicKey};
+use claviger_protocol::{KeyPairSpec, SecretBytes};
+use sm3::{Digest, Sm3};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::internal;
+use crate::backend::encoding::{self, SM2_LEN};
+use crate::edge::{Entropy, NoEntropy};
+use crate::failure::Failure;
+
+/// The user id of who has none of their own (GM/T 0009 section 10).
+pub const DEFAULT_USER_ID: &[u8] = b"1234567812345678";
+/// Longest plaintext, in bytes: what a ciphertext blob takes, too.
+pub(super) const MAX_PLAINTEXT: usize = 6144;
+
+/// a ‖ b ‖ x_G ‖ y_G of the recommended curve (GB/T 32918.5-2017).
+const CURVE: [&[u8; SM2_LEN]; 4] = [
+    &hex_32("fffffffeffffffffffffffffffffffffffffffff00000000fffffffffffffffc"),
+    &hex_32("28e9fa9e9d9f5e344d5a9e4bcf6509a7f39789f515ab8f92ddbcbd414d940e93"),
+    &hex_32("32c4ae2c1f1981195f9904466a39c9948fe30bbff2660be1715a4589334c74c7"),
+    &hex_32("bc3736a2f4f6779c59bdcee36b692153d0a9877cc62a474002df32e52139f0a0"),
+];
+
+const fn hex_32(text: &str) -> [u8; SM2_LEN] {
+    const fn digit(c: u8) -> u8 {
+        if c.is_ascii_digit() { c - b'0' } else { c - b'a' + 10 }
+    }
+    let (text, mut out, mut at) = (text.as_bytes(), [0; SM2_LEN], 0);
+    while at < SM2_LEN {
+        out[at] = digit(text[2 * at]) << 4 | digit(text[2 * at + 1]);
+        at += 1;
+    }
+    out
+}
+
+/// PKCS#8 v0 (RFC 5208) of an SM2 private key, with RFC 5915's ECPrivateKey: what stands
+/// before the scalar, and between it and the point's coordinates.
+const PKCS8_HEAD: &[u8] = &[
+    0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01,
+    0x06, 0x08, 0x2A, 0x81, 0x1C, 0xCF, 0x55, 0x01, 0x82, 0x2D, 0x04, 0x6D, 0x30, 0x6B, 0x02, 0x01, 0x01,
+    0x04, 0x20,
+];
+const PKCS8_MIDDLE: &[u8] = &[0xA1, 0x44, 0x03, 0x42, 0x00, 0x04];
+
+/// The daemon's randomness as the library wants it.
+struct Draw<'a>(&'a Entropy);
+
+impl TryRng for Draw<'_> {
+    type Error = NoEntropy;
+
+    fn try_next_u32(&mut self) -> Result<u32, NoEntropy> {
+        self.0.array().map(u32::from_le_bytes)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, NoEntropy> {
+        self.0.array().map(u64::from_le_bytes)
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), NoEntropy> {
+        self.0.fill(out)
+    }
+}
+
+impl TryCryptoRng for Draw<'_> {}
+
+/// A private key.
+pub(super) struct Sm2Private {
+    scalar: NonZeroScalar,
+    signing: SigningKey,
+}
+
+impl Drop for Sm2Private {
+    fn drop(&mut self) {
+        self.scalar.zeroize();
+    }
+}
+
+impl Sm2Private {
+    /// A new key: PKCS#8 and SPKI DER.
+    pub(super) fn generate(entropy: &Entropy) -> Result<(SecretBytes, Vec<u8>), Failure> {
+        let mut draw = Draw(entropy);
+        let scalar = Zeroizing::new(
+            <NonZeroScalar as ::sm2::elliptic_curve::Generate>::try_generate_from_rng(&mut draw)
+                .map_err(|_| internal())?,
+        );
+        let point = PublicKey::from_secret_scalar(&scalar).to_sec1_point(false);
+        let bytes = Zeroizing::new(scalar.to_repr_bytes());
+        let mut pkcs8 = Vec::with_capacity(PKCS8_HEAD.len() + PKCS8_MIDDLE.len() + 3 * SM2_LEN);
+        pkcs8.extend_from_slice(PKCS8_HEAD);
+        pkcs8.extend_from_slice(bytes.as_ref());
+        pkcs8.extend_from_slice(PKCS8_MIDDLE);
+        pkcs8.extend_from_slice(&point.as_bytes()[1..]);
+        let spki = encoding::ec_spki(KeyPairSpec::Sm2, point.as_bytes()).ok_or_else(internal)?;
+        Ok((SecretBytes::new(pkcs8), spki))
+    }
+
+    /// Reads the PKCS#8 that [`Sm2Private::generate`] writes, and nothing else; the point must be the
+    /// scalar's.
+    pub(super) fn from_pkcs8(der: &[u8]) -> Option<(Self, Vec<u8>)> {
+        let (scalar, rest) = der.strip_prefix(PKCS8_HEAD)?.split_at_checked(SM2_LEN)?;
+        let coordinates = rest.strip_prefix(PKCS8_MIDDLE)?;
+        let scalar = NonZeroScalar::try_from(scalar).ok()?;
+        let point = PublicKey::from_secret_scalar(&scalar).to_sec1_point(false);
+        if point.as_bytes().get(1..) != Some(coordinates) {
+            return None;
+        }
+        let spki = encoding::ec_spki(KeyPairSpec::Sm2, point.as_bytes())?;
+        // The id isn't used: what is signed is a digest.
+        let signing = SigningKey::from_nonzero_scalar("", scalar).ok()?;
+        Some((Self { scalar, signing }, spki))
+    }
+
+    /// Signs e = SM3(Z_A ‖ M); DER (r, s).
+    pub(super) fn sign(&self, e: &[u8], entropy: &Entropy) -> Result<Vec<u8>, Failure> {
+        let signed: Signature =
+            self.signing.sign_prehash_with_rng(&mut Draw(entropy), e).map_err(|_| internal())?;
+        encoding::ecdsa_to_der(&signed.to_bytes()).ok_or_else(internal)
+    }
+
+    /// Opens a GM/T 0009 ciphertext; `None` for everything that doesn't open.
+    pub(super) fn decrypt(&self, der: &[u8]) -> Option<SecretBytes> {
+        let raw = encoding::sm2_cipher_from_der(der)?;
+        let (c1, rest) = raw.split_at_checked(1 + 2 * SM2_LEN)?;
+        let (c3, c2) = rest.split_at_checked(SM2_LEN)?;
+        if c2.len() > MAX_PLAINTEXT {
+            return None;
+        }
+        // A point off the curve is refused here: it could give the scalar away.
+        let c1 = PublicKey::from_sec1_bytes(c1).ok()?;
+        let shared: AffinePoint = (ProjectivePoint::from(*c1.as_affine()) * *self.scalar).to_affine();
+        let point = shared.to_sec1_point(false);
+        let (x2, y2) = point.as_bytes().get(1..)?.split_at_checked(SM2_LEN)?;
+        let mut text = Zeroizing::new(kdf(x2, y2, c2.len()));
+        // A key stream of zeros alone is refused (section 7.1, B4).
+        let mut any = 0;
+        for (byte, cipher) in text.iter_mut().zip(c2) {
+            any |= *byte;
+            *byte ^= cipher;
+        }
+        let hash = Sm3::new().chain_update(x2).chain_update(text.as_slice()).chain_update(y2).finalize();
+        let good = hash.as_slice().ct_eq(c3) & !any.ct_eq(&0);
+        if bool::from(good) { Some(SecretBytes::new(std::mem::take(&mut *text))) } else { None }
+    }
+}
+
+/// The key stream of GB/T 32918.4 section 5.4.3.
+fn kdf(x2: &[u8], y2: &[u8], len: usize) -> Vec<u8> {
+    // Never reallocated: what is left behind would be key stream.
+    let mut stream = Vec::with_capacity(len.next_multiple_of(SM2_LEN));
+    for counter in 1_u32.. {
+        if stream.len() >= len {
+            break;
+        }
+        let block =
+            Sm3::new().chain_update(x2).chain_update(y2).chain_update(counter.to_be_bytes()).finalize();
+        stream.extend_from_slice(&block);
+    }
+    stream.truncate(len);
+    stream
+}
+
+/// A point on the curve, not at infinity.
+pub(super) struct Sm2Public {
+    key: PublicKey,
+    verifying: VerifyingKey,
+    /// x ‖ y.
+    coordinates: Vec<u8>,
+}
+
+impl Sm2Public {
+    /// Reads 04 ‖ x ‖ y.
+    pub(super) fn new(point: &[u8]) -> Option<Self> {
+        let key = PublicKey::from_sec1_bytes(point).ok()?;
+        let verifying = VerifyingKey::new("", key).ok()?;
+        Some(Self { key, verifying, coordinates: point.get(1..)?.to_vec() })
+    }
+
+    /// e = SM3(Z_A ‖ M); at most 8,191 bytes of user id.
+    pub(super) fn digest(&self, user_id: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+        let bits = u16::try_from(user_id.len().checked_mul(8)?).ok()?;
+        let mut z = Sm3::new().chain_update(bits.to_be_bytes()).chain_update(user_id);
+        for part in CURVE {
+            z.update(part);
+        }
+        let z = z.chain_update(&self.coordinates).finalize();
+        Some(Sm3::new().chain_update(z).chain_update(message).finalize().to_vec())
+    }
+
+    /// Whether (r, s) is a signature of e.
+    pub(super) fn verify(&self, e: &[u8], signature: &[u8]) -> bool {
+        let Some(raw) = encoding::ecdsa_from_der(signature, SM2_LEN) else { return false };
+        Signature::from_slice(&raw)
+            .is_ok_and(|signature| self.verifying.verify_prehash(e, &signature).is_ok())
+    }
+
+    /// A GM/T 0009 ciphertext.
+    pub(super) fn encrypt(&self, plaintext: &[u8], entropy: &Entropy) -> Result<Vec<u8>, Failure> {
+        let made = EncryptingKey::new(self.key).encrypt(&mut Draw(entropy), plaintext);
+        encoding::sm2_cipher_to_der(&made.map_err(|_| internal())?).ok_or_else(internal)
+    }
+}
+
+trait ReprBytes {
+    fn to_repr_bytes(&self) -> [u8; SM2_LEN];
+}
+
+impl ReprBytes for NonZeroScalar {
+    fn to_repr_bytes(&self) -> [u8; SM2_LEN] {
+        ::sm2::FieldBytes::from(self).into()
+    }
+}
