@@ -89,6 +89,7 @@ pub enum Quirk {
     UnwrapsModifiable,
     /// Its RSAES-OAEP has no SHA-256: raw RSA runs inside, the padding is removed outside,
     /// in constant time.
+    #[serde(rename = "oaep-sha-256-outside")]
     OaepSha256Outside,
 }
 

@@ -188,12 +188,12 @@ mod tests {
         let cases = [
             ("hardware = false", "hardware = 1", 3, "hardware", "expected a boolean"),
             ("hardware = false", "hardware = false\nspeed = 3", 4, "speed", "unknown field `speed`"),
-            ("sha-1\"", "md5\"", 29, "oaep-hash", "unknown variant `md5`"),
-            ("keep-sessions-open", "slow", 11, "quirks", "unknown variant `slow`"),
-            ("modulus-bits = 3072", "modulus-bits = 2048", 30, "modulus-bits", "expected 3072 or 4096"),
-            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 22, "aes-gcm", "expected u64"),
-            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 22, "aes-gcn", "unknown variant `aes-gcn`"),
-            ("aes-gcm = 0x1087\n", "", 18, "mechanisms", "expected a number for aes-gcm"),
+            ("sha-1\"\nmod", "md5\"\nmod", 41, "oaep-hash", "unknown variant `md5`"),
+            ("keep-sessions-open", "slow", 12, "quirks", "unknown variant `slow`"),
+            ("modulus-bits = 3072", "modulus-bits = 2048", 42, "modulus-bits", "expected 3072 or 4096"),
+            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 23, "aes-gcm", "expected u64"),
+            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 23, "aes-gcn", "unknown variant `aes-gcn`"),
+            ("aes-gcm = 0x1087\n", "", 19, "mechanisms", "expected a number for aes-gcm"),
             ("name = \"softhsm2\"", "name = \"Soft HSM\"", 2, "name", "expected 1 to 32 of"),
             ("in-place = true", "in-place = \"no\"", 5, "in-place", "expected a boolean"),
         ];
@@ -223,5 +223,26 @@ mod tests {
             .replace("derivation = \"cbc-encrypt-data\"", "derivation = \"none\"")
             .replace("aes-cbc-encrypt-data = 0x1105\n", "");
         assert_eq!(Profile::parse("f.toml", &text).unwrap().derivation, Derivation::None);
+    }
+
+    /// What PKCS#11 has no number for has a vendor's; a form is DER unless it says raw.
+    #[test]
+    fn numbers_and_forms_of_sm_are_the_vendors() {
+        let standard = text("sansec").replace("sm3 = 0x80009001", "sm3 = 0x9001");
+        let error = Profile::parse("f.toml", &standard).unwrap_err();
+        assert_eq!((error.key.as_deref(), error.expectation.as_str()), (Some("sm3"), VENDORS_NUMBER));
+        let standard = text("sansec").replace("sm4 = 0x80000106", "sm4 = 0x106");
+        assert_eq!(Profile::parse("f.toml", &standard).unwrap_err().key.as_deref(), Some("sm4"));
+        assert_eq!(Profile::load("tass").unwrap().forms.sm2_signature, Form::Raw);
+        let silent = text("sansec").replace("sm2-signature = \"der\"\n", "");
+        assert_eq!(Profile::parse("f.toml", &silent).unwrap().forms.sm2_signature, Form::Der);
+        for (name, _) in BUILT_IN {
+            let profile = Profile::load(name).unwrap();
+            let numbered = profile.mechanisms.keys().any(|used| used.is_vendors());
+            assert_eq!(
+                numbered,
+                !matches!(name, "embedded" | "softhsm2" | "kryoptic" | "opencryptoki" | "nshield")
+            );
+        }
     }
 }
