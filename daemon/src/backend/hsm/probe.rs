@@ -90,9 +90,10 @@ impl ProbeReport {
         )
     }
 
-    /// A simulated member can hold everything.
+    /// A simulated member holds AES_256 alone.
     pub(super) fn simulated() -> Self {
-        let specs = each_usage(|spec, usage| SpecReport::new(spec, usage, None));
+        let why = |spec| (spec != KeySpec::Aes256).then(|| "the simulation has no such keys".to_owned());
+        let specs = each_usage(|spec, usage| SpecReport::new(spec, usage, why(spec)));
         Self { mechanisms: Vec::new(), specs }
     }
 
