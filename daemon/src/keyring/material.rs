@@ -245,9 +245,7 @@ impl Keyring {
             blob: place.blob.0.clone(),
         };
         let command = match &record.public_key {
-            None => {
-                Command::Unwrap { wrapped, spec: key.spec, template, check_value: record.check_value }
-            }
+            None => Command::Unwrap { wrapped, spec: key.spec, template, check_value: record.check_value },
             Some(public_key) => {
                 Command::UnwrapPair { wrapped, spec: key.spec, template, public_key: public_key.0.clone() }
             }
