@@ -36,6 +36,6 @@ pub use claviger_protocol as protocol;
 pub use client::Client;
 pub use edge::client_token;
 pub use error::{ConnectError, Error, ProtocolError};
-pub use methods::new_key;
+pub use methods::{new_key, signing, verification};
 pub use options::Options;
 pub use pipeline::{Pipeline, RawReply};

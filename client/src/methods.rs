@@ -1,16 +1,23 @@
 //! A typed method for each operation, async and blocking from one list.
 
 use claviger_protocol::body::{
+    AsymmetricDecryptReply, AsymmetricDecryptRequest, AsymmetricEncryptReply, AsymmetricEncryptRequest,
+    AsymmetricSignReply, AsymmetricSignRequest, AsymmetricVerifyReply, AsymmetricVerifyRequest,
     BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest, DecryptReply, DecryptRequest,
     DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest, DisableKeyRequest,
-    EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest, GenerateDataKeyReply,
-    GenerateDataKeyRequest, GenerateDataKeyWithoutPlaintextRequest, GetRandomReply, GetRandomRequest,
-    KeyStatesReply, ListKeysReply, ListKeysRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest,
+    EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest, ExportDataKeyReply,
+    ExportDataKeyRequest, GenerateAndExportDataKeyReply, GenerateAndExportDataKeyRequest,
+    GenerateDataKeyPairReply, GenerateDataKeyPairRequest, GenerateDataKeyPairWithoutPlaintextReply,
+    GenerateDataKeyPairWithoutPlaintextRequest, GenerateDataKeyReply, GenerateDataKeyRequest,
+    GenerateDataKeyWithoutPlaintextRequest, GenerateMacReply, GenerateMacRequest, GetPublicKeyReply,
+    GetPublicKeyRequest, GetRandomReply, GetRandomRequest, KeyStatesReply, ListKeysReply, ListKeysRequest,
+    MessageDigestReply, MessageDigestRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest,
     ReadBackupReply, ReadBackupRequest, StatusReply, StatusRequest, VerifyBackupReply, VerifyBackupRequest,
+    VerifyMacReply, VerifyMacRequest,
 };
 use claviger_protocol::{
-    DataKeySize, Description, EncryptionContext, KeyOrigin, KeyRef, KeySpec, ProjectName, Protection,
-    SecretBytes,
+    DataKeySize, Description, DigestAlgorithm, EncryptionAlgorithm, EncryptionContext, KeyOrigin,
+    KeyPairSpec, KeyRef, KeySpec, MessageType, ProjectName, Protection, SecretBytes, SigningAlgorithm,
 };
 
 use uuid::Uuid;
@@ -34,6 +41,71 @@ pub fn new_key(spec: KeySpec, protection: Protection) -> CreateKeyRequest {
         tags: claviger_protocol::names::Tags::default(),
         rotation_days: None,
         sm2_user_id: None,
+    }
+}
+
+/// A request to sign a message with a key that has one version, and its own SM2 user id
+/// where it is an SM2 key.
+///
+/// ```
+/// use claviger_client::signing;
+/// use claviger_protocol::{MessageType, SigningAlgorithm, body::AsymmetricSignRequest};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key: claviger_protocol::KeyRef = "alias/release".parse()?;
+/// let whole = signing(key.clone(), SigningAlgorithm::EcdsaSha256, b"the message".to_vec());
+/// // Or what is signed is a digest that was made elsewhere:
+/// let digest = AsymmetricSignRequest {
+///     message_type: MessageType::Digest,
+///     ..signing(key, SigningAlgorithm::EcdsaSha256, vec![0x2a; 32])
+/// };
+/// // client.sign(whole).await?.signature
+/// # let _ = (whole, digest);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn signing(
+    key: KeyRef,
+    algorithm: SigningAlgorithm,
+    message: impl Into<SecretBytes>,
+) -> AsymmetricSignRequest {
+    AsymmetricSignRequest {
+        key,
+        key_version_id: None,
+        algorithm,
+        message_type: MessageType::Message,
+        message: message.into(),
+        user_id: None,
+    }
+}
+
+/// The request to verify what such a request was answered with.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use claviger_client::{signing, verification};
+/// use claviger_protocol::SigningAlgorithm::Sm2Dsa;
+///
+/// let signed = signing("alias/release".parse()?, Sm2Dsa, b"the message".to_vec());
+/// // let signature = client.sign(signed.clone()).await?.signature.0;
+/// # let signature = vec![];
+/// let request = verification(signed, signature);
+/// // A wrong signature is no error: client.verify(request).await?.valid
+/// # let _ = request;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn verification(signed: AsymmetricSignRequest, signature: Vec<u8>) -> AsymmetricVerifyRequest {
+    AsymmetricVerifyRequest {
+        key: signed.key,
+        key_version_id: signed.key_version_id,
+        algorithm: signed.algorithm,
+        message_type: signed.message_type,
+        message: signed.message,
+        signature: signature.into(),
+        user_id: signed.user_id,
     }
 }
 
@@ -109,6 +181,68 @@ methods! {
 
     /// 1 to 4,096 random bytes from the HSM.
     random(length: u16) -> GetRandomReply { GetRandomRequest { length } }
+
+    /// Makes a key pair; its private key comes in the clear and wrapped under `key`.
+    generate_data_key_pair(key: KeyRef, pair_spec: KeyPairSpec, context: EncryptionContext)
+        -> GenerateDataKeyPairReply
+    {
+        GenerateDataKeyPairRequest { key, pair_spec, context }
+    }
+
+    /// Makes a key pair; its private key comes wrapped only.
+    generate_data_key_pair_without_plaintext(key: KeyRef, pair_spec: KeyPairSpec, context: EncryptionContext)
+        -> GenerateDataKeyPairWithoutPlaintextReply
+    {
+        GenerateDataKeyPairWithoutPlaintextRequest { key, pair_spec, context }
+    }
+
+    /// Gives a wrapped data key to the owner of a public key.
+    export_data_key(request: ExportDataKeyRequest) -> ExportDataKeyReply { request }
+
+    /// Makes a data key, wrapped, and gives it to the owner of a public key.
+    generate_and_export_data_key(request: GenerateAndExportDataKeyRequest) -> GenerateAndExportDataKeyReply {
+        request
+    }
+
+    /// Signs a message or its digest; see [`signing`].
+    sign(request: AsymmetricSignRequest) -> AsymmetricSignReply { request }
+
+    /// Checks a signature; a wrong one is `valid: false`, no error. See [`verification`].
+    verify(request: AsymmetricVerifyRequest) -> AsymmetricVerifyReply { request }
+
+    /// Encrypts a short message to a key pair; `version` may be left out while the key has one.
+    asymmetric_encrypt(
+        key: KeyRef, version: Option<Uuid>, algorithm: EncryptionAlgorithm, plaintext: SecretBytes
+    ) -> AsymmetricEncryptReply {
+        AsymmetricEncryptRequest { key, key_version_id: version, algorithm, plaintext }
+    }
+
+    /// Decrypts what was encrypted to a key pair, here or with its public key elsewhere.
+    asymmetric_decrypt(
+        key: KeyRef, version: Option<Uuid>, algorithm: EncryptionAlgorithm, ciphertext: Vec<u8>
+    ) -> AsymmetricDecryptReply {
+        AsymmetricDecryptRequest { key, key_version_id: version, algorithm, ciphertext: ciphertext.into() }
+    }
+
+    /// A pair's public key, SubjectPublicKeyInfo in DER.
+    public_key(key: KeyRef, version: Option<Uuid>) -> GetPublicKeyReply {
+        GetPublicKeyRequest { key, key_version_id: version }
+    }
+
+    /// Makes a MAC with the key's primary version and its spec's algorithm.
+    mac(key: KeyRef, message: SecretBytes) -> GenerateMacReply {
+        GenerateMacRequest { key, algorithm: None, message }
+    }
+
+    /// Checks a MAC; a wrong one is `valid: false`, no error. Without a version all are tried.
+    verify_mac(key: KeyRef, version: Option<Uuid>, message: SecretBytes, mac: Vec<u8>) -> VerifyMacReply {
+        VerifyMacRequest { key, key_version_id: version, algorithm: None, message, mac: mac.into() }
+    }
+
+    /// Hashes a message: SM3, or SHA-2.
+    digest(algorithm: DigestAlgorithm, message: SecretBytes) -> MessageDigestReply {
+        MessageDigestRequest { algorithm, message }
+    }
 
     /// Begins a backup; its header is the file's first bytes. Admin endpoint only.
     begin_backup() -> BeginBackupReply { BeginBackupRequest {} }

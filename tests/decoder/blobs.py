@@ -12,11 +12,14 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+import sm4
 from bodies import hyphenated
 from tables import ENUMS, Refused
 
 # Suite: bytes of salt, bytes of commitment.
-LENGTHS = {1: (32, 32), 2: (16, 0), 3: (0, 0)}
+LENGTHS = {1: (32, 32), 2: (16, 0), 3: (0, 0), 4: (32, 32), 5: (0, 0)}
+# Suites of SM4 keys, which have 16 bytes; the others' have 32.
+SM4_SUITES = (4, 5)
 RESERVED_SALT = b"claviger/v1/chkv"
 
 
@@ -49,8 +52,19 @@ def parse(blob):
     }
 
 
+def hkdf_sm3(key, salt, info, length):
+    """RFC 5869 over HMAC-SM3."""
+    extracted, okm, block = mac(2, salt, key), b"", b""
+    while len(okm) < length:
+        block = mac(2, extracted, block + info + bytes([len(okm) // 32 + 1]))
+        okm += block
+    return okm[:length]
+
+
 def message_key(suite, key, salt, prefix):
     """The key that GCM uses, and the commitment."""
+    if len(key) != (16 if suite in SM4_SUITES else 32):
+        raise foreign("a key of another suite")
     if suite == 1:
         info = b"claviger/v1/aes-256-gcm" + prefix
         okm = HKDF(algorithm=hashes.SHA256(), length=64, salt=salt, info=info).derive(key)
@@ -58,7 +72,14 @@ def message_key(suite, key, salt, prefix):
     if suite == 2:
         cbc = Cipher(algorithms.AES(key), modes.CBC(bytes(16))).encryptor()
         return cbc.update(salt + b"claviger/v1/subk") + cbc.finalize(), b""
+    if suite == 4:
+        okm = hkdf_sm3(key, salt, b"claviger/v1/sm4-gcm" + prefix, 48)
+        return okm[:16], okm[16:]
     return key, b""
+
+
+def gcm(suite, key):
+    return sm4.gcm(key) if suite in SM4_SUITES else AESGCM(key)
 
 
 def seal(suite, key, key_id, version_id, salt, nonce, plaintext, context):
@@ -66,7 +87,7 @@ def seal(suite, key, key_id, version_id, salt, nonce, plaintext, context):
     prefix = b"CLVB" + bytes([1, suite, 0, 0]) + key_id + version_id + salt + nonce
     gcm_key, commitment = message_key(suite, key, salt, prefix)
     header = prefix + commitment
-    return header + AESGCM(gcm_key).encrypt(nonce, plaintext, header + context)
+    return header + gcm(suite, gcm_key).encrypt(nonce, plaintext, header + context)
 
 
 def open_blob(key, blob, context):
@@ -76,7 +97,7 @@ def open_blob(key, blob, context):
     if not hmac.compare_digest(commitment, parts["commitment"]):
         raise foreign("wrong commitment")
     try:
-        return AESGCM(gcm_key).decrypt(parts["nonce"], parts["sealed"], parts["header"] + context)
+        return gcm(parts["suite"], gcm_key).decrypt(parts["nonce"], parts["sealed"], parts["header"] + context)
     except InvalidTag:
         raise foreign("wrong tag") from None
 

@@ -8,6 +8,9 @@ Needs Python 3.9 or later and the `cryptography` package (Debian: python3-crypto
     decoder.py check-vectors DIR         every golden vector
     decoder.py ping SOCKET               hello and ping to a live daemon
     decoder.py encrypt SOCKET KEY        encrypts there, reads the blob, decrypts there
+    decoder.py pair SOCKET KEY           signs or encrypts there with a key pair, checks here, and the other way
+    decoder.py macs SOCKET KEY SPEC      MACs, and digests
+    decoder.py data-keys SOCKET KEY PAIR has key pairs made, and data keys exported to them
     decoder.py backup SOCKET             reads a backup, and has it verified
     decoder.py refused SOCKET DIR        sends what the vectors say is refused
     decoder.py decode HEX                one frame, as JSON
@@ -20,8 +23,12 @@ import pathlib
 import re
 import sys
 
+import algorithms
 import blobs
+import curves
 import live
+import live_pairs
+import sm4
 from bodies import Reader, canonical_context, decode, encode, parse_context
 from framing import decode_frame, frame, parse_header
 from tables import (BOUNDS, CAP_BEFORE_HELLO, CODES, DEFAULT_CAP, ENUMS, HEADER_LEN, OPERATIONS, STRUCTS, Refused,
@@ -132,6 +139,7 @@ class Vectors:
                         getattr(self, "check_" + part)(where, case)
                     except Exception as error:  # a fault in one vector must not hide the others
                         self.failures.append(f"{where}: {type(error).__name__}: {error}")
+        self.failures += sm4.check() + curves.check()
         self.failures += [f"no vector has a {kind}" for kind in sorted(STRUCTS.keys() - Reader.seen)]
 
     def check_frames(self, where, case):
@@ -183,6 +191,28 @@ class Vectors:
         self.expect(where, self.refusal(blobs.parse, data) != "Ok", case["unreadable"])
         context = canonical_context(case["context"])
         self.expect(where, self.refusal(blobs.open_blob, key, data, context), "InvalidCiphertext")
+
+    def check_signatures(self, where, case):
+        message, signature = bytes.fromhex(case["message"]), bytes.fromhex(case["signature"])
+        user_id = None if case["user_id"] is None else bytes.fromhex(case["user_id"])
+        got = algorithms.verify(case["algorithm"], bytes.fromhex(case["public_key"]), case["message_type"], message,
+                                user_id, signature)
+        self.expect(where, got, case["valid"])
+
+    def check_ciphertexts(self, where, case):
+        private, data = bytes.fromhex(case["private_key"]), bytes.fromhex(case["ciphertext"])
+        if case["plaintext"] is None:
+            got = self.refusal(algorithms.decrypt, case["algorithm"], private, data)
+            self.expect(where, got, "InvalidCiphertext")
+        else:
+            self.expect(where, algorithms.decrypt(case["algorithm"], private, data).hex(), case["plaintext"])
+
+    def check_macs(self, where, case):
+        got = algorithms.mac(case["algorithm"], bytes.fromhex(case["key"]), bytes.fromhex(case["message"]))
+        self.expect(where, got.hex(), case["mac"])
+
+    def check_digests(self, where, case):
+        self.expect(where, algorithms.digest(case["algorithm"], bytes.fromhex(case["message"])).hex(), case["digest"])
 
     def check_handshakes(self, where, case):
         self.expect(where, blobs.transcript(case).hex(), case["transcript"])
@@ -241,6 +271,14 @@ def arguments():
     encrypting = commands.add_parser("encrypt", help="encrypt and decrypt on a live daemon")
     encrypting.add_argument("socket")
     encrypting.add_argument("key")
+    for name, what, more in (("pair", "use a key pair of a live daemon", None),
+                             ("macs", "use a MAC key of a live daemon", "spec"),
+                             ("data-keys", "have pairs made and data keys exported", "pair_spec")):
+        using = commands.add_parser(name, help=what)
+        using.add_argument("socket")
+        using.add_argument("key")
+        if more:
+            using.add_argument(more)
     commands.add_parser("backup", help="read and verify a live daemon's backup").add_argument("socket")
     refusing = commands.add_parser("refused", help="send what a live daemon has to refuse")
     refusing.add_argument("socket")
@@ -267,6 +305,12 @@ def run(options):
         print(json.dumps(live.ping(options.socket), indent=2))
     elif options.command == "encrypt":
         print(json.dumps(live.encrypt(options.socket, options.key), indent=2))
+    elif options.command == "pair":
+        print(json.dumps(live_pairs.pair(options.socket, options.key), indent=2))
+    elif options.command == "macs":
+        print(json.dumps(live_pairs.macs(options.socket, options.key, options.spec), indent=2))
+    elif options.command == "data-keys":
+        print(json.dumps(live_pairs.data_keys(options.socket, options.key, options.pair_spec), indent=2))
     elif options.command == "backup":
         print(json.dumps(live.backup(options.socket), indent=2))
     elif options.command == "refused":

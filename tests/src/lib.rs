@@ -24,6 +24,7 @@ pub mod golden;
 pub mod helper;
 pub mod keys;
 pub mod manager;
+pub mod pairs;
 pub mod process;
 pub mod programs;
 pub mod scrape;

@@ -21,26 +21,30 @@ const CHUNK: usize = 64 * 1024;
 /// # Errors
 /// `Input` with exit code 2 where it can't be read.
 pub(crate) async fn read(file: Option<PathBuf>) -> Result<SecretBytes, Failure> {
-    let reading =
-        tokio::task::spawn_blocking(move || read_now(file.as_deref().filter(|f| *f != Path::new("-"))));
+    named("--in", file.filter(|file| file != Path::new("-"))).await
+}
+
+/// The same for the file of another flag; without one it is standard input.
+pub(crate) async fn named(flag: &'static str, file: Option<PathBuf>) -> Result<SecretBytes, Failure> {
+    let reading = tokio::task::spawn_blocking(move || read_now(flag, file.as_deref()));
     reading.await.map_err(|error| Failure::local("Internal", error.to_string()))?
 }
 
-fn read_now(file: Option<&Path>) -> Result<SecretBytes, Failure> {
+fn read_now(flag: &str, file: Option<&Path>) -> Result<SecretBytes, Failure> {
     let Some(path) = file else {
         let stdin = io::stdin();
         if stdin.is_terminal() {
             let _ = writeln!(io::stderr(), "claviger: reading from the terminal; end with Ctrl-D");
         }
-        return collect(stdin.lock(), CEILING_MAX_BODY).map_err(|e| unreadable("standard input", &e));
+        return collect(stdin.lock(), CEILING_MAX_BODY).map_err(|e| unreadable(flag, "standard input", &e));
     };
     let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-    collect(file, CEILING_MAX_BODY).map_err(|error| unreadable(&name, &error))
+    let file = File::open(path).map_err(|error| unreadable(flag, &name, &error))?;
+    collect(file, CEILING_MAX_BODY).map_err(|error| unreadable(flag, &name, &error))
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::usage(format!("{name} can't be read: {error}; check --in"))
+fn unreadable(flag: &str, name: &str, error: &io::Error) -> Failure {
+    Failure::usage(format!("{name} can't be read: {error}; check {flag}"))
 }
 
 /// Reads up to `most` + 1 bytes; nothing of them is left in memory but the result.

@@ -1,7 +1,8 @@
 //! `claviger`: the command line of the key-management daemon.
 //!
 //! Lives in this crate: arguments (`args`), one function for each command
-//! (`commands`; `bench` is a folder of its own), files (`files`), and what is printed (`output`, `view`, `failure`).
+//! (`commands`; `bench` is a folder of its own), files (`files`) and the forms of what is in them (`forms`), and
+//! what is printed (`output`, `view`, `failure`).
 //! Must not live here: anything that the Rust client could do for other programs.
 
 mod args;
@@ -12,6 +13,7 @@ mod commands;
 mod examples;
 mod failure;
 mod files;
+mod forms;
 mod output;
 mod progress;
 mod view;

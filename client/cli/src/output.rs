@@ -75,16 +75,22 @@ impl io::Write for Count {
     }
 }
 
-/// Bytes as standard base64 with padding (RFC 4648 section 4); wiped when dropped.
-pub(crate) struct Base64(Zeroizing<String>);
+/// A text that may be secret: wiped when dropped.
+pub(crate) struct Text(Zeroizing<String>);
 
-impl Base64 {
-    pub(crate) fn new(bytes: &[u8]) -> Self {
+impl Text {
+    /// Bytes as standard base64 with padding (RFC 4648 section 4).
+    pub(crate) fn base64(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(STANDARD.encode(bytes)))
+    }
+
+    /// What is text already.
+    pub(crate) fn plain(text: String) -> Self {
+        Self(Zeroizing::new(text))
     }
 }
 
-impl Serialize for Base64 {
+impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
@@ -172,7 +178,7 @@ mod tests {
 
     #[test]
     fn json_is_one_line_of_the_exact_size() {
-        let bytes = to_json(&Base64::new(b"\xfb\xff")).unwrap();
+        let bytes = to_json(&Text::base64(b"\xfb\xff")).unwrap();
         assert_eq!(bytes.as_slice(), b"\"+/8=\"\n");
         assert_eq!(bytes.capacity(), bytes.len());
     }

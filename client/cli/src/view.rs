@@ -13,7 +13,7 @@ use claviger_protocol::body::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::output::{Base64, time};
+use crate::output::{Text, time};
 
 #[derive(Serialize)]
 pub(crate) struct Ping {
@@ -88,7 +88,7 @@ pub(crate) struct Described {
     pub(crate) erased_at: Option<String>,
     pub(crate) deletion_protection: bool,
     pub(crate) material_expires_at: Option<String>,
-    pub(crate) sm2_user_id: Option<Base64>,
+    pub(crate) sm2_user_id: Option<Text>,
     pub(crate) hardware: bool,
     pub(crate) members: Vec<String>,
 }
@@ -138,25 +138,48 @@ pub(crate) struct ItemError {
     pub(crate) message: String,
 }
 
-/// What a cryptographic call gives; bytes that went to a file are not in it.
-#[derive(Serialize)]
-pub(crate) struct Bytes {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) plaintext: Option<Base64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ciphertext_blob: Option<Base64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) source_key_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) source_key_version_id: Option<Uuid>,
-    pub(crate) key_id: Uuid,
-    pub(crate) key_version_id: Uuid,
+/// Declares an object whose fields are there if they have a value.
+macro_rules! sparse {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Default, Serialize)]
+        pub(crate) struct $name {$(
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub(crate) $field: Option<$type>,
+        )+}
+    };
 }
 
+sparse! {
+    /// What a cryptographic call gives; bytes that went to a file are not in it.
+    Bytes {
+        plaintext: Text,
+        ciphertext: Text,
+        ciphertext_blob: Text,
+        exported_data_key: Text,
+        signature: Text,
+        mac: Text,
+        digest: Text,
+        random: Text,
+        public_key: Text,
+        private_key: Text,
+        pair: &'static str,
+        spec: &'static str,
+        usage: &'static str,
+        algorithm: &'static str,
+        source_key_id: Uuid,
+        source_key_version_id: Uuid,
+        key_id: Uuid,
+        key_version_id: Uuid,
+    }
+}
+
+/// Whether a signature or a MAC is right.
 #[derive(Serialize)]
-pub(crate) struct RandomBytes {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) random: Option<Base64>,
+pub(crate) struct Validity {
+    pub(crate) valid: bool,
+    pub(crate) key_id: Uuid,
+    pub(crate) key_version_id: Uuid,
 }
 
 #[derive(Serialize)]
@@ -239,7 +262,7 @@ impl From<DescribeKeyReply> for Described {
             erased_at: key.erased_at.map(time),
             deletion_protection: key.deletion_protection,
             material_expires_at: key.material_expires_at.map(time),
-            sm2_user_id: key.sm2_user_id.map(|id| Base64::new(&id.0)),
+            sm2_user_id: key.sm2_user_id.map(|id| Text::base64(&id.0)),
             hardware: key.assurance.hardware,
             members: key.assurance.members,
         }

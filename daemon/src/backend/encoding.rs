@@ -107,7 +107,7 @@ pub fn rsa_public(spki: &[u8]) -> Option<RsaPublic<'_>> {
 /// A signature r ‖ s as SEQUENCE { r, s }; `None` for an odd or empty number of bytes.
 #[must_use]
 pub fn ecdsa_to_der(raw: &[u8]) -> Option<Vec<u8>> {
-    if raw.is_empty() || raw.len() % 2 != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) {
         return None;
     }
     let (r, s) = raw.split_at(raw.len() / 2);

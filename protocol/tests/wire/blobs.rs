@@ -1,16 +1,21 @@
-//! The golden blobs and handshakes, checked with aws-lc-rs: a second, independent
-//! computation of every key, commitment and tag that the vectors pin.
+//! The golden blobs and handshakes, checked with aws-lc-rs and RustCrypto's SM crates: a
+//! second, independent computation of every key, commitment and tag that the vectors pin.
 
+use aes_gcm::AesGcm;
+use aes_gcm::aead::consts::U12;
+use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext as Iv, UnboundCipherKey};
 use aws_lc_rs::{hkdf, hmac, iv::FixedLength};
 use claviger_protocol::blob::{BlobHeader, BlobRef, authenticated_data};
-use claviger_protocol::{EncryptionContext, Suite};
+use claviger_protocol::{EncryptionContext, KeySpec, Suite};
 use serde_json::Value;
+use sm3::Sm3;
+use sm4::Sm4;
 
 use crate::common::{bytes, number, text, vectors};
 
-/// The key that GCM uses, and the commitment (`SPEC.md` sections 9.2 to 9.4).
+/// The key that GCM uses, and the commitment (`SPEC.md` sections 9.2 to 9.7).
 fn message_key(suite: Suite, key: &[u8], salt: &[u8], prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     match suite {
         Suite::SoftwareAes256 => {
@@ -26,7 +31,13 @@ fn message_key(suite: Suite, key: &[u8], salt: &[u8], prefix: &[u8]) -> (Vec<u8>
             cbc.less_safe_encrypt(&mut data, Iv::Iv128(FixedLength::from([0; 16]))).unwrap();
             (data, Vec::new())
         }
-        Suite::HsmAes256Direct => (key.to_vec(), Vec::new()),
+        Suite::SoftwareSm4 => {
+            let mut okm = [0; 48];
+            let info = [b"claviger/v1/sm4-gcm", prefix].concat();
+            ::hkdf::Hkdf::<Sm3>::new(Some(salt), key).expand(&info, &mut okm).unwrap();
+            (okm[..16].to_vec(), okm[16..].to_vec())
+        }
+        Suite::HsmAes256Direct | Suite::HsmSm4Direct => (key.to_vec(), Vec::new()),
     }
 }
 
@@ -39,21 +50,47 @@ impl hkdf::KeyType for Okm {
     }
 }
 
-fn gcm(key: &[u8]) -> LessSafeKey {
+fn aes(key: &[u8]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap())
+}
+
+fn sm4(key: &[u8]) -> AesGcm<Sm4, U12> {
+    AesGcm::new_from_slice(key).unwrap()
+}
+
+/// Ciphertext and tag.
+fn gcm_seal(suite: Suite, key: &[u8], nonce: [u8; 12], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    if suite.spec() == KeySpec::Sm4 {
+        return sm4(key).encrypt(&nonce.into(), Payload { msg: plaintext, aad }).unwrap();
+    }
+    let mut sealed = plaintext.to_vec();
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    aes(key).seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).unwrap();
+    sealed
+}
+
+/// The plaintext, if the tag is right.
+fn gcm_open(suite: Suite, key: &[u8], nonce: [u8; 12], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    if suite.spec() == KeySpec::Sm4 {
+        return sm4(key).decrypt(&nonce.into(), Payload { msg: sealed, aad }).ok();
+    }
+    let mut sealed = sealed.to_vec();
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    aes(key).open_in_place(nonce, Aad::from(aad), &mut sealed).ok().map(|plaintext| plaintext.to_vec())
 }
 
 /// The plaintext of a blob, or which step refused it.
 fn open(key: &[u8], blob: &[u8], context: &EncryptionContext) -> Result<Vec<u8>, &'static str> {
     let parts = BlobRef::parse(blob).map_err(|_| "unreadable")?;
+    if parts.suite.spec().secret_len() != Some(key.len()) {
+        return Err("another suite's key");
+    }
     let (key, commitment) = message_key(parts.suite, key, parts.salt, parts.prefix);
     if commitment != parts.commitment {
         return Err("commitment");
     }
-    let mut sealed = parts.sealed.to_vec();
-    let aad = Aad::from(authenticated_data(parts.header, context));
-    let plaintext = gcm(&key).open_in_place(Nonce::assume_unique_for_key(parts.nonce), aad, &mut sealed);
-    plaintext.map(|plaintext| plaintext.to_vec()).map_err(|_| "tag")
+    let aad = authenticated_data(parts.header, context);
+    gcm_open(parts.suite, &key, parts.nonce, &aad, parts.sealed).ok_or("tag")
 }
 
 fn context(vector: &Value) -> EncryptionContext {
@@ -88,12 +125,8 @@ fn golden_blobs_open_and_are_made_again_byte_for_byte() {
         let mut again = header.prefix(0);
         let (message_key, commitment) = message_key(header.suite, &key, &salt, &again);
         again.extend_from_slice(&commitment);
-        let aad = Aad::from(authenticated_data(&again, &context(&vector)));
-        let mut sealed = plaintext;
-        gcm(&message_key)
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(header.nonce), aad, &mut sealed)
-            .unwrap();
-        again.extend_from_slice(&sealed);
+        let aad = authenticated_data(&again, &context(&vector));
+        again.extend_from_slice(&gcm_seal(header.suite, &message_key, header.nonce, &aad, &plaintext));
         assert_eq!(hex::encode(again), hex::encode(blob), "{name}");
     }
 }

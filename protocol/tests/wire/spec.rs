@@ -6,6 +6,10 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
+use claviger_protocol::algorithms::{
+    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, KeyPairSpec, MacAlgorithm, MessageType,
+    SigningAlgorithm,
+};
 use claviger_protocol::body::{HelloReply, PingReply};
 use claviger_protocol::frame::Header;
 use claviger_protocol::limits::HEADER_LEN;
@@ -105,7 +109,8 @@ fn enumerations_are_those_of_the_text() {
             assert_eq!(code, text, stringify!($name));
         )+};
     }
-    check!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
+    check!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite
+        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm MacAlgorithm DigestAlgorithm MessageType);
 }
 
 #[test]
@@ -241,6 +246,10 @@ fn every_part_of_the_vectors_is_one_that_the_tests_know() {
         "blobs",
         "refused_blobs",
         "handshakes",
+        "signatures",
+        "ciphertexts",
+        "macs",
+        "digests",
         "batch_items",
         "batch_rooms",
     ]

@@ -5,6 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use claviger_protocol::algorithms::{
+    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, KeyPairSpec, MacAlgorithm, MessageType,
+    SigningAlgorithm,
+};
 use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, ErrorBody};
 use claviger_protocol::context::ContextError;
@@ -33,12 +37,18 @@ fn type_name<T>(_: &T) -> &'static str {
 
 fn request_meaning(request: &Request) -> (&'static str, Value) {
     meaning!(Request, request, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
-        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom BeginBackup ReadBackup EndBackup VerifyBackup)
+        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom
+        GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext ExportDataKey GenerateAndExportDataKey
+        AsymmetricSign AsymmetricVerify AsymmetricEncrypt AsymmetricDecrypt GetPublicKey GenerateMac VerifyMac
+        MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup)
 }
 
 fn reply_meaning(reply: &Reply) -> (&'static str, Value) {
     meaning!(Reply, reply, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
-        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom BeginBackup ReadBackup EndBackup VerifyBackup)
+        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom
+        GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext ExportDataKey GenerateAndExportDataKey
+        AsymmetricSign AsymmetricVerify AsymmetricEncrypt AsymmetricDecrypt GetPublicKey GenerateMac VerifyMac
+        MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup)
 }
 
 /// An enumeration's number by its name and its value's spelling.
@@ -54,7 +64,8 @@ fn enumeration(kind: &str, spelling: &str) -> Option<u8> {
             }
         };
     }
-    numbers!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite)
+    numbers!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite
+        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm MacAlgorithm DigestAlgorithm MessageType)
 }
 
 /// A vector's meaning as serde_json makes it of the body type.
@@ -166,7 +177,8 @@ fn every_operation_code_and_enumeration_value_has_a_vector() {
             }
         )+};
     }
-    complete!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite);
+    complete!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite
+        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm MacAlgorithm DigestAlgorithm MessageType);
 }
 
 fn collect_enumerations(meaning: &Value, found: &mut BTreeSet<(String, String)>) {

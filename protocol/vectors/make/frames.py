@@ -1,10 +1,9 @@
 """Vectors of whole frames: for each operation at least one request and one reply, with their meaning."""
 
-import blobs
-from bodies import canonical_context, encode
+import sealed
+from bodies import encode
 from framing import body_type, frame, parse_header
-from samples import (CONTEXT, KEY, NIL, NO_CONTEXT, OTHER_KEY, OTHER_VERSION, PAIRS, TIME, VERSION, fixed, hexed,
-                     spec)
+from samples import CONTEXT, KEY, NIL, NO_CONTEXT, OTHER_KEY, OTHER_VERSION, PAIRS, TIME, VERSION, fixed, hexed, spec
 from tables import ENUMS, OPERATIONS
 
 NUMBERS = {name: number for number, (name, *_) in OPERATIONS.items()}
@@ -184,10 +183,7 @@ def keys():
 
 
 def sealed_blob(plaintext, pairs, suite=1):
-    salt_len, _ = blobs.LENGTHS[suite]
-    ids = [bytes.fromhex(text.replace("-", "")) for text in (KEY, VERSION)]
-    return blobs.seal(suite, fixed("AES key", 32), *ids, fixed("salt", salt_len), fixed("nonce", 12), plaintext,
-                      canonical_context(pairs))
+    return sealed.seal(suite, plaintext, pairs)
 
 
 def data():
@@ -211,6 +207,9 @@ def data():
     for suite in (1, 2, 3):
         out.reply(f"described, suite {suite}", "DescribeBlob", used | {
             "spec": spec("AES_256"), "suite": {"Suite": ENUMS["Suite"][suite]}, "plaintext_len": 14})
+    for suite in (4, 5):
+        out.reply(f"described, suite {suite}", "DescribeBlob", used | {
+            "spec": spec("SM4"), "suite": {"Suite": ENUMS["Suite"][suite]}, "plaintext_len": 14})
     wrapped = hexed(sealed_blob(fixed("data key", 32), [], 2))
     for name, size in (("AES_256", ("AES_256", 0)), ("AES_128", ("AES_128", 0)), ("SM4", ("SM4", 0)),
                        ("1 byte", (0, 1)), ("1024 bytes", (0, 1024))):
@@ -264,6 +263,7 @@ def errors():
         0x0001: [(2, "versions 2 to 3; this daemon speaks 1"), (22, "the endpoint asks for an access key"),
                  (4, "70000 bytes; at most 65536")],
         0x0002: [(3, "")],
+        0x020C: [(36, "the key has 2 versions; name the one that is meant")],
     }
     for opcode, list_of in messages.items():
         for status, message in list_of:

@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2] / "tests" / "decoder")]
 
 import frames  # noqa: E402
+import pairs  # noqa: E402
 import refusals  # noqa: E402
 import sealed  # noqa: E402
 
@@ -26,6 +27,8 @@ def families():
         "control.json": frames.control(),
         "keys.json": frames.keys(),
         "data.json": frames.data(),
+        "pairs.json": pairs.pairs(),
+        "algorithms.json": pairs.algorithms(),
         "backups.json": frames.backups(),
         "errors.json": frames.errors(),
         "bodies_refused.json": refusals.bodies(),

@@ -113,11 +113,54 @@ def bounds(out):
             text(KEY) + count(1, b"p") + encode("bytes", hexed(b"\2\0" + b"\1\0k\0\0" * 2)))
 
 
+def pairs(out):
+    """Fields of the operations with key pairs, MACs and digests."""
+    key, none, empty = text(KEY), b"\0", count(0)
+    for number in (0, 10, 255):
+        out.add("AsymmetricSign", "InvalidArgument", f"signing algorithm number {number}",
+                key + none + bytes([number, 1]) + empty + none)
+    for number in (0, 3, 255):
+        out.add("AsymmetricSign", "InvalidArgument", f"message type number {number}",
+                key + none + bytes([1, number]) + empty + none)
+    for operation, fields in (("AsymmetricSign", empty), ("AsymmetricVerify", empty + empty)):
+        out.add(operation, "InvalidArgument", "a user id of 256 bytes",
+                key + none + b"\x09\1" + fields + b"\1" + count(256, bytes(256)))
+        out.add(operation, "Malformed", "no user id's option", key + none + b"\x09\1" + fields)
+        out.add(operation, "InvalidArgument", "a version of 15 bytes",
+                key + b"\1" + count(15, bytes(15)) + b"\x09\1" + fields + none)
+    for operation in ("AsymmetricEncrypt", "AsymmetricDecrypt"):
+        for number in (0, 4, 255):
+            out.add(operation, "InvalidArgument", f"encryption algorithm number {number}",
+                    key + none + bytes([number]) + empty)
+        out.add(operation, "Malformed", "a byte left over", key + none + b"\3" + empty + b"\0")
+    for number in (0, 5, 255):
+        out.add("GenerateMac", "InvalidArgument", f"MAC algorithm number {number}", key + bytes([1, number]) + empty)
+        out.add("VerifyMac", "InvalidArgument", f"MAC algorithm number {number}",
+                key + none + bytes([1, number]) + empty + empty)
+        out.add("MessageDigest", "InvalidArgument", f"digest algorithm number {number}", bytes([number]) + empty)
+    out.add("MessageDigest", "Malformed", "a message of 2^40 bytes claimed", b"\1" + count(2**40))
+    out.add("GetPublicKey", "Malformed", "no version's option", key)
+    context = count(2, b"\0\0")
+    for operation in ("GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"):
+        for number in (0, 1, 2, 9, 255):
+            out.add(operation, "InvalidArgument", f"key pair spec number {number}", key + bytes([number]) + context)
+    for number in (0, 5, 255):
+        out.add("ExportDataKey", "InvalidArgument", f"export algorithm number {number}",
+                none + empty + context + empty + bytes([number]))
+    out.add("ExportDataKey", "InvalidArgument", "a public key of 1025 bytes",
+            none + empty + context + count(1025, bytes(1025)) + b"\1")
+    out.add("GenerateAndExportDataKey", "InvalidArgument", "a public key of 1025 bytes",
+            key + b"\1\0\0" + context + count(1025, bytes(1025)) + b"\1")
+    out.add("GenerateAndExportDataKey", "InvalidArgument", "a data key of no bytes",
+            key + b"\0\0\0" + context + empty + b"\1")
+
+
 def bodies():
     out = Bodies()
     shapes(out)
     names(out)
     bounds(out)
+    pairs(out)
     return {"about": "Request bodies, and the code each must be refused with.", "bodies": out.cases}
 
 
@@ -135,7 +178,7 @@ def batches():
         ("a hello", NUMBERS["Hello"], encode("HelloRequest", hello()), "InvalidArgument"),
         ("a creation", NUMBERS["CreateKey"], encode("CreateKeyRequest", create()), "InvalidArgument"),
         ("a description", NUMBERS["DescribeKey"], text(KEY), "InvalidArgument"),
-        ("an unknown operation", 0x0208, b"", "UnknownOpcode"),
+        ("an unknown operation", 0x02FF, b"", "UnknownOpcode"),
         ("operation 0", 0, b"anything", "UnknownOpcode"),
         ("operation 65535", 65535, b"", "UnknownOpcode"),
     ]
@@ -184,7 +227,7 @@ def header_cases():
         ("every flag, and a status", ping(flags=255, status=1), "UnsupportedFlag"),
         ("a status in a request", ping(status=1), "Malformed"),
         ("reserved isn't zero", ping(reserved=256), "Malformed"),
-        ("an unknown opcode", frame(0x0208, 3, b"anything"), "UnknownOpcode"),
+        ("an unknown opcode", frame(0x02FF, 3, b"anything"), "UnknownOpcode"),
         ("opcode 0", frame(0, 3, b""), "UnknownOpcode"),
         ("opcode 65535", frame(0xFFFF, 3, b""), "UnknownOpcode"),
         ("a second hello", HELLO, "HelloRequired"),

@@ -5,6 +5,7 @@ from bodies import canonical_context
 from samples import KEY, OTHER_KEY, OTHER_VERSION, PAIRS, VERSION, fixed
 
 AES_KEY = fixed("AES key", 32)
+SM4_KEY = fixed("SM4 key", 16)
 
 
 def accepted(name, pairs):
@@ -44,23 +45,27 @@ def contexts():
     return {"about": "Canonical encryption contexts, section 8.", "contexts": cases}
 
 
-def seal(suite, plaintext, pairs, *, key=AES_KEY, key_id=KEY, salt=None, nonce=None):
+def key_of(suite):
+    return SM4_KEY if suite in blobs.SM4_SUITES else AES_KEY
+
+
+def seal(suite, plaintext, pairs, *, key_id=KEY, salt=None, nonce=None):
     ids = [bytes.fromhex(text.replace("-", "")) for text in (key_id, VERSION)]
     salt = fixed("salt", blobs.LENGTHS[suite][0]) if salt is None else salt
     nonce = fixed("nonce", 12) if nonce is None else nonce
-    return blobs.seal(suite, key, *ids, salt, nonce, plaintext, canonical_context(pairs))
+    return blobs.seal(suite, key_of(suite), *ids, salt, nonce, plaintext, canonical_context(pairs))
 
 
 def opens(name, suite, plaintext, pairs, **changes):
     blob = seal(suite, plaintext, pairs, **changes)
     parts = blobs.parse(blob)
-    return {"name": f"suite {suite}: {name}", "suite": suite, "suite_name": parts["suite_name"], "key": AES_KEY.hex(),
-            "key_id": parts["key_id"], "key_version_id": parts["key_version_id"], "salt": parts["salt"].hex(),
-            "nonce": parts["nonce"].hex(), "commitment": parts["commitment"].hex(), "context": pairs,
-            "plaintext": plaintext.hex(), "blob": blob.hex()}
+    return {"name": f"suite {suite}: {name}", "suite": suite, "suite_name": parts["suite_name"],
+            "key": key_of(suite).hex(), "key_id": parts["key_id"], "key_version_id": parts["key_version_id"],
+            "salt": parts["salt"].hex(), "nonce": parts["nonce"].hex(), "commitment": parts["commitment"].hex(),
+            "context": pairs, "plaintext": plaintext.hex(), "blob": blob.hex()}
 
 
-def stays_shut(name, blob, pairs, unreadable=False, key=AES_KEY):
+def stays_shut(name, blob, pairs, unreadable=False, *, key=AES_KEY):
     return {"name": name, "unreadable": unreadable, "key": key.hex(), "context": pairs, "blob": blob.hex()}
 
 
@@ -69,27 +74,35 @@ def flipped(suite):
     blob = seal(suite, b"payload", PAIRS)
     for at in range(len(blob)):
         bad = blob[:at] + bytes([blob[at] ^ 0x80]) + blob[at + 1:]
-        yield stays_shut(f"suite {suite}: byte {at} flipped", bad, PAIRS, unreadable=at < 8)
+        yield stays_shut(f"suite {suite}: byte {at} flipped", bad, PAIRS, at < 8, key=key_of(suite))
 
 
 def shut(suite):
+    def case(name, blob, pairs=PAIRS, unreadable=False, key=key_of(suite)):
+        return stays_shut(f"suite {suite}: {name}", blob, pairs, unreadable, key=key)
+
     blob, whole = seal(suite, b"payload", PAIRS), sum(blobs.LENGTHS[suite]) + 68
     yield from flipped(suite)
     for length in (0, 1, 39, 40, 52, whole - 1):
-        yield stays_shut(f"suite {suite}: cut to {length} bytes", blob[:length], PAIRS, unreadable=True)
-    yield stays_shut(f"suite {suite}: cut to {whole} bytes", blob[:whole], PAIRS)
-    yield stays_shut(f"suite {suite}: its last byte cut", blob[:-1], PAIRS)
-    yield stays_shut(f"suite {suite}: a byte more", blob + b"\0", PAIRS)
-    yield stays_shut(f"suite {suite}: no context", blob, [])
-    yield stays_shut(f"suite {suite}: another value in the context", blob, [PAIRS[0], ["tenant", "x"]])
-    yield stays_shut(f"suite {suite}: another key's bytes", blob, PAIRS, key=fixed("another key", 32))
+        yield case(f"cut to {length} bytes", blob[:length], unreadable=True)
+    yield case(f"cut to {whole} bytes", blob[:whole])
+    yield case("its last byte cut", blob[:-1])
+    yield case("a byte more", blob + b"\0")
+    yield case("no context", blob, [])
+    yield case("another value in the context", blob, [PAIRS[0], ["tenant", "x"]])
+    yield case("another key's bytes", blob, key=fixed("another key", len(key_of(suite))))
     other = seal(suite, b"payload", PAIRS, key_id=OTHER_KEY)
-    yield stays_shut(f"suite {suite}: another key's header", other[:24] + blob[24:], PAIRS)
+    yield case("another key's header", other[:24] + blob[24:])
     version = bytes.fromhex(OTHER_VERSION.replace("-", ""))
-    yield stays_shut(f"suite {suite}: another version's header", blob[:24] + version + blob[40:], PAIRS)
-    for number in {1, 2, 3} - {suite}:
-        longer = blob + bytes(200)
-        yield stays_shut(f"suite {suite}: called suite {number}", longer[:5] + bytes([number]) + longer[6:], PAIRS)
+    yield case("another version's header", blob[:24] + version + blob[40:])
+    for number in sorted({1, 2, 3} - {suite}):
+        yield case(f"called suite {number}", called(blob, number))
+
+
+def called(blob, number):
+    """A blob that says that it is of another suite, long enough for each."""
+    longer = blob + bytes(200)
+    return longer[:5] + bytes([number]) + longer[6:]
 
 
 def blob_family():
@@ -105,11 +118,24 @@ def blob_family():
     ]
     reject = [case for suite in (1, 2, 3) for case in shut(suite)]
     reject.append(stays_shut("suite 2: the reserved salt", seal(2, b"x", [], salt=blobs.RESERVED_SALT), [], True))
-    for number in (0, 4, 255):
+    for number in (0, 128, 255):
         blob = seal(1, b"x", [])
         reject.append(stays_shut(f"suite number {number}", blob[:5] + bytes([number]) + blob[6:], [], True))
+    sm4_blobs(accept, reject)
     return {"about": "Ciphertext blobs, section 9. Refused ones are InvalidCiphertext, all of them; unreadable ones "
                      "aren't blobs at all, the others don't open.", "blobs": accept, "refused_blobs": reject}
+
+
+def sm4_blobs(accept, reject):
+    for suite in blobs.SM4_SUITES:
+        accept += [
+            opens("a text with a context", suite, b"attack at dawn", PAIRS),
+            opens("nothing at all", suite, b"", []),
+            opens("64 bytes, no context", suite, fixed("plaintext", 64), [])]
+        reject += shut(suite)
+    for suite, number in ((1, 4), (1, 5), (3, 4), (3, 5), (4, 5), (5, 4)):
+        blob = called(seal(suite, b"payload", PAIRS), number)
+        reject.append(stays_shut(f"suite {suite}: called suite {number}", blob, PAIRS, key=key_of(suite)))
 
 
 def handshake(name, method, endpoint):

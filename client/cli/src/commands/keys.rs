@@ -22,7 +22,7 @@ pub(super) async fn create(global: &Global, screen: Screen, args: Create) -> Res
         description: args.description,
         tags: Tags::try_from(args.tags).map_err(|error| Failure::usage(format!("--tag: {error}")))?,
         rotation_days: args.rotation_days,
-        sm2_user_id: None,
+        sm2_user_id: args.sm2_user_id.map(|id| id.0.into()),
     };
     let reply = super::connect(global).await?.create_key(request).await?;
     let text = |created: &Created| {

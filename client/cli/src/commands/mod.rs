@@ -3,12 +3,16 @@
 mod backup;
 mod crypto;
 mod daemon;
+mod data_keys;
+mod delivery;
 mod keys;
+mod macs;
 mod manual;
+mod pairs;
 
 use claviger_client::{Client, Options};
 
-use crate::args::{BackupCommand, Cli, Command, DataKeyCommand, Global, KeyCommand};
+use crate::args::{AsymmetricCommand, BackupCommand, Cli, Command, DataKeyCommand, Global, KeyCommand};
 use crate::bench;
 use crate::failure::Failure;
 use crate::output::Screen;
@@ -25,11 +29,22 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
         Command::Key(KeyCommand::List(args)) => keys::list(global, screen, args).await?,
         Command::Key(KeyCommand::Enable(args)) => return keys::enable(global, screen, args).await,
         Command::Key(KeyCommand::Disable(args)) => return keys::disable(global, screen, args).await,
+        Command::Key(KeyCommand::PublicKey(args)) => pairs::public_key(global, screen, args).await?,
         Command::Encrypt(args) => crypto::encrypt(global, screen, args).await?,
         Command::Decrypt(args) => crypto::decrypt(global, screen, args).await?,
         Command::ReEncrypt(args) => crypto::re_encrypt(global, screen, args).await?,
         Command::DescribeBlob(args) => crypto::describe_blob(global, screen, args).await?,
-        Command::DataKey(DataKeyCommand::Generate(args)) => crypto::data_key(global, screen, args).await?,
+        Command::DataKey(DataKeyCommand::Generate(args)) => {
+            data_keys::generate(global, screen, *args).await?;
+        }
+        Command::DataKey(DataKeyCommand::Export(args)) => data_keys::export(global, screen, *args).await?,
+        Command::Sign(args) => pairs::sign(global, screen, args).await?,
+        Command::Verify(args) => return pairs::verify(global, screen, args).await,
+        Command::Asymmetric(AsymmetricCommand::Encrypt(args)) => pairs::encrypt(global, screen, args).await?,
+        Command::Asymmetric(AsymmetricCommand::Decrypt(args)) => pairs::decrypt(global, screen, args).await?,
+        Command::Mac(args) => macs::mac(global, screen, args).await?,
+        Command::VerifyMac(args) => return macs::verify(global, screen, args).await,
+        Command::Digest(args) => macs::digest(global, screen, args).await?,
         Command::Bench(args) => {
             let (client, options) = (connect(global).await?, options(global));
             return bench::run(client, &options, global, screen, *args).await;

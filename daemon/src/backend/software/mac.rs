@@ -25,7 +25,7 @@ pub fn digest(algorithm: DigestAlgorithm, message: &[u8]) -> Vec<u8> {
 pub struct MacKey(Kind);
 
 enum Kind {
-    Sha(hmac::Key),
+    Sha(Box<hmac::Key>),
     Sm3(Box<Hmac<Sm3>>),
 }
 
@@ -41,9 +41,9 @@ impl MacKey {
         }
         let key = material.expose();
         Ok(Self(match algorithm {
-            MacAlgorithm::HmacSha256 => Kind::Sha(hmac::Key::new(hmac::HMAC_SHA256, key)),
-            MacAlgorithm::HmacSha384 => Kind::Sha(hmac::Key::new(hmac::HMAC_SHA384, key)),
-            MacAlgorithm::HmacSha512 => Kind::Sha(hmac::Key::new(hmac::HMAC_SHA512, key)),
+            MacAlgorithm::HmacSha256 => Kind::Sha(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key))),
+            MacAlgorithm::HmacSha384 => Kind::Sha(Box::new(hmac::Key::new(hmac::HMAC_SHA384, key))),
+            MacAlgorithm::HmacSha512 => Kind::Sha(Box::new(hmac::Key::new(hmac::HMAC_SHA512, key))),
             MacAlgorithm::HmacSm3 => Kind::Sm3(Box::new(Hmac::new_from_slice(key).map_err(|_| wrong())?)),
         }))
     }

@@ -11,6 +11,8 @@ mod material;
 mod private;
 mod public;
 mod sm2;
+#[cfg(test)]
+mod wycheproof;
 
 pub use blob::SoftwareKey;
 pub use mac::{MacKey, digest};

@@ -1,19 +1,23 @@
 //! The command line as types; what they hold is valid in itself.
 
+mod data_keys;
+mod keys;
+mod pairs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use claviger_protocol::limits::{MAX_DATA_KEY_LEN, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS, MAX_RANDOM_LEN};
-use claviger_protocol::{
-    Alias, DataKeySize, DataKeySpec, Description, EncryptionContext, KeyOrigin, KeyRef, KeySpec, KeyState,
-    KeyUsage, ProjectName, Protection, Tag,
-};
-use uuid::Uuid;
+use claviger_protocol::limits::MAX_RANDOM_LEN;
+use claviger_protocol::{EncryptionContext, KeyRef};
 
+pub(crate) use self::data_keys::{DataKeyCommand, Export, Generate};
+pub(crate) use self::keys::{Create, KeyCommand, Keys, List, PublicKey};
+pub(crate) use self::pairs::{
+    Asymmetric, AsymmetricCommand, Digest, Encoding, KeyFormat, KeyOutput, Mac, Pair, Sign, Signing,
+    Sm2Format, Verify, VerifyMac,
+};
 use crate::bench::{self, Bench};
 use crate::color::When;
 use crate::failure::Failure;
@@ -93,6 +97,24 @@ pub(crate) enum Command {
     /// Show which key and version a blob names; nothing is decrypted or verified
     #[command(after_help = "Example:\n  claviger describe-blob --in card.blob")]
     DescribeBlob(Input),
+    /// Sign a message, or its digest, with a key pair
+    #[command(after_help = pairs::SIGN)]
+    Sign(Sign),
+    /// Check a signature
+    #[command(after_help = pairs::VERIFY)]
+    Verify(Verify),
+    /// Encrypt short messages to key pairs, and decrypt them
+    #[command(subcommand, after_help = pairs::ASYMMETRIC)]
+    Asymmetric(AsymmetricCommand),
+    /// Make a message authentication code
+    #[command(after_help = pairs::MAC)]
+    Mac(Mac),
+    /// Check a message authentication code
+    #[command(after_help = pairs::VERIFY_MAC)]
+    VerifyMac(VerifyMac),
+    /// Hash a message: SM3 or SHA-2
+    #[command(after_help = pairs::DIGEST)]
+    Digest(Digest),
     /// Make data keys, for encrypting more than a few kilobytes yourself
     #[command(subcommand, after_help = DATA_KEY)]
     DataKey(DataKeyCommand),
@@ -122,8 +144,14 @@ pub(crate) enum Command {
     },
 }
 
-const KEY: &str = "Example:\n  claviger key create --alias alias/pay";
-const DATA_KEY: &str = "Example:\n  claviger data-key generate alias/pay --bytes 64 --json";
+const KEY: &str = "\
+Examples:
+  claviger key create --alias alias/pay
+  claviger key public-key alias/release";
+const DATA_KEY: &str = "\
+Examples:
+  claviger data-key generate alias/pay --bytes 64 --json
+  claviger data-key export --public-key theirs.pem --in dek.blob --out dek.for-them";
 const COMPLETIONS: &str = "\
 Examples:
   claviger completions bash > ~/.local/share/bash-completion/completions/claviger
@@ -142,112 +170,6 @@ Examples:
 const RE_ENCRYPT: &str = "\
 Example:
   claviger re-encrypt --to alias/new --source-context user=7 --context user=8 --in a.blob --out b.blob";
-const GENERATE: &str = "\
-Without --json the two results go to two places: give --plaintext-out and --blob-out, or one
-of them and the other goes to stdout. With --json what has no file is in the object.
-
-Examples:
-  claviger data-key generate alias/pay --plaintext-out dek.bin --blob-out dek.blob
-  claviger data-key generate alias/pay --bytes 64 --json
-  claviger data-key generate alias/pay --without-plaintext > dek.blob
-  claviger decrypt --in dek.blob --out dek.bin";
-const CREATE: &str = "\
-Examples:
-  claviger key create --alias alias/pay
-  claviger key create --spec AES_256 --protection software --tag team=web --description 'web sessions'";
-const LIST: &str = "\
-Examples:
-  claviger key list --state Enabled --tag team=web
-  claviger key list --limit 1000 --json";
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a key
-    #[command(after_help = CREATE)]
-    Create(Box<Create>),
-    /// Show everything about a key but its material
-    #[command(after_help = "Example:\n  claviger key describe alias/pay")]
-    Describe {
-        /// Key id or alias
-        key: KeyRef,
-    },
-    /// List keys, a page at a time
-    #[command(after_help = LIST)]
-    List(List),
-    /// Switch keys on
-    #[command(after_help = "Example:\n  claviger key enable alias/pay alias/web")]
-    Enable(Keys),
-    /// Switch keys off: they neither encrypt nor decrypt until they are enabled
-    #[command(after_help = "Example:\n  claviger key disable alias/pay")]
-    Disable(Keys),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Create {
-    /// What kind of key: AES_256, SM4, RSA_2048 and others, as far as the HSMs can
-    #[arg(long, default_value = "AES_256")]
-    pub(crate) spec: KeySpec,
-    /// ENCRYPT_DECRYPT, SIGN_VERIFY or GENERATE_VERIFY_MAC; the spec's first if not given
-    #[arg(long)]
-    pub(crate) usage: Option<KeyUsage>,
-    /// Where the material lives: hsm or software
-    #[arg(long, default_value = "hsm")]
-    pub(crate) protection: Protection,
-    /// Where the material comes from: kms or external
-    #[arg(long, default_value = "kms")]
-    pub(crate) origin: KeyOrigin,
-    /// A first alias, alias/…
-    #[arg(long)]
-    pub(crate) alias: Option<Alias>,
-    /// What it is for, at most 255 characters
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
-    pub(crate) description: Description,
-    /// A tag; repeatable, at most 20
-    #[arg(long = "tag", value_name = "K=V", value_parser = tag)]
-    pub(crate) tags: Vec<Tag>,
-    /// Rotate every so many days, 7 to 730
-    #[arg(long, value_name = "DAYS")]
-    pub(crate) rotation_days: Option<u16>,
-    /// Its project
-    #[arg(long, default_value = "default")]
-    pub(crate) project: ProjectName,
-    /// 32 hex digits or a UUID; the same token within 24 h makes no second key
-    #[arg(long, value_name = "TOKEN", value_parser = client_token)]
-    pub(crate) client_token: Option<[u8; 16]>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    /// Only keys in this state, such as Enabled or Disabled
-    #[arg(long)]
-    pub(crate) state: Option<KeyState>,
-    /// Only keys of this spec
-    #[arg(long)]
-    pub(crate) spec: Option<KeySpec>,
-    /// Only keys of this project
-    #[arg(long)]
-    pub(crate) project: Option<ProjectName>,
-    /// Only keys with this tag
-    #[arg(long, value_name = "K=V", value_parser = tag)]
-    pub(crate) tag: Option<Tag>,
-    /// At most so many, 1 to 1000
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PAGE_ITEMS)))]
-    pub(crate) limit: u16,
-    /// Go on from here: the next_page of the page before
-    #[arg(long, value_name = "TOKEN", value_parser = page)]
-    pub(crate) page: Option<Page>,
-}
-
-/// A page token's bytes. A type of its own, as clap takes a `Vec` for a repeated flag.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Page(pub(crate) Vec<u8>);
-
-#[derive(Debug, Args)]
-pub(crate) struct Keys {
-    /// Key ids or aliases, at most 100
-    #[arg(required = true, value_name = "KEY", num_args = 1..=MAX_KEYS_PER_CALL)]
-    pub(crate) keys: Vec<KeyRef>,
-}
 
 /// What is authenticated with a ciphertext.
 #[derive(Debug, Args)]
@@ -369,36 +291,6 @@ pub(crate) struct Restore {
     pub(crate) private_key: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum DataKeyCommand {
-    /// Make a data key, in the clear and wrapped under KEY
-    #[command(after_help = GENERATE)]
-    Generate(Generate),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Generate {
-    /// Key id or alias that wraps it
-    pub(crate) key: KeyRef,
-    /// AES_256 (the default), AES_128 or SM4
-    #[arg(long, value_parser = data_key_spec, conflicts_with = "bytes")]
-    spec: Option<DataKeySpec>,
-    /// A length instead of a spec, 1 to 1024
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_DATA_KEY_LEN)))]
-    bytes: Option<u16>,
-    /// Make only the wrapped form
-    #[arg(long, conflicts_with = "plaintext_out")]
-    pub(crate) without_plaintext: bool,
-    /// Write the data key itself to this file (mode 0600)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plaintext_out: Option<PathBuf>,
-    /// Write the wrapped data key to this file
-    #[arg(long, visible_alias = "out", value_name = "FILE")]
-    pub(crate) blob_out: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) context: Context,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Random {
     /// How many bytes, 1 to 4096
@@ -420,15 +312,6 @@ impl ReEncrypt {
     }
 }
 
-impl Generate {
-    pub(crate) fn size(&self) -> DataKeySize {
-        match (self.bytes, self.spec) {
-            (Some(bytes), _) => DataKeySize::Bytes(bytes),
-            (None, spec) => DataKeySize::Spec(spec.unwrap_or(DataKeySpec::Aes256)),
-        }
-    }
-}
-
 fn canonical(flag: &str, pairs: &[(String, String)]) -> Result<EncryptionContext, Failure> {
     EncryptionContext::from_pairs(pairs.iter().map(|(key, value)| (key, value)))
         .map_err(|error| Failure::usage(format!("{flag}: {error}")))
@@ -439,32 +322,12 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
     if key.is_empty() { Err("the key before '=' is empty") } else { Ok((key.into(), value.into())) }
 }
 
-fn tag(text: &str) -> Result<Tag, String> {
-    let (key, value) = pair(text)?;
-    Tag::new(key, value).map_err(|error| error.to_string())
-}
-
 fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("a time over zero is needed".into()),
         Ok(time) => Ok(time),
         Err(error) => Err(format!("{error}; write it as 500ms, 5s or 1m")),
     }
-}
-
-fn client_token(text: &str) -> Result<[u8; 16], &'static str> {
-    let uuid = matches!(text.len(), 32 | 36).then(|| Uuid::try_parse(text).ok()).flatten();
-    uuid.map(Uuid::into_bytes).ok_or("expected 32 hex digits or a UUID")
-}
-
-fn page(text: &str) -> Result<Page, &'static str> {
-    URL_SAFE_NO_PAD.decode(text).map(Page).map_err(|_| "expected the next_page of the page before")
-}
-
-/// Reads the cloud KMSs' spellings too, as key specs do.
-fn data_key_spec(text: &str) -> Result<DataKeySpec, String> {
-    let plain = text.strip_prefix("Ctyun_").or_else(|| text.strip_prefix("Aliyun_")).unwrap_or(text);
-    plain.parse::<DataKeySpec>().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -482,15 +345,7 @@ mod tests {
         assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(pair("a="), Ok(("a".into(), String::new())));
         assert!(pair("a").is_err() && pair("=b").is_err());
-        assert!(tag(&format!("k={}", "v".repeat(256))).is_err());
         assert_eq!(timeout("1m"), Ok(Duration::from_mins(1)));
         assert!(timeout("0s").is_err() && timeout("5").is_err() && timeout("-1s").is_err());
-        assert_eq!(client_token("000102030405060708090a0b0c0d0e0f").unwrap()[15], 15);
-        assert!(client_token("0001").is_err() && client_token("zz").is_err());
-        assert_eq!(page("_-8").unwrap().0, [0xff, 0xef]);
-        assert!(page("+/8=").is_err());
-        assert_eq!(data_key_spec("Aliyun_AES_256"), Ok(DataKeySpec::Aes256));
-        assert_eq!(data_key_spec("Ctyun_SM4"), Ok(DataKeySpec::Sm4));
-        assert!(data_key_spec("aes").is_err());
     }
 }
