@@ -91,6 +91,9 @@ pub enum Quirk {
     /// in constant time.
     #[serde(rename = "oaep-sha-256-outside")]
     OaepSha256Outside,
+    /// Before it wraps by RFC 5649 it fills the key up with zeros to a multiple of 8 bytes,
+    /// and wraps those too. A private key's DER says where it ends.
+    WrapsZeroPadded,
 }
 
 /// CKK_* numbers of a vendor's own.

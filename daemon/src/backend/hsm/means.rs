@@ -38,6 +38,10 @@ impl Means {
         Self(profile.clone())
     }
 
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.0.has(quirk)
+    }
+
     pub(super) fn forms(&self) -> Forms {
         self.0.forms
     }

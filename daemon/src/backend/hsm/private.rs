@@ -43,6 +43,12 @@ fn fault(text: &str) -> Trouble {
     HsmError::Fault(text.to_owned()).into()
 }
 
+/// What else keeps a challenge from being made for a public key that was read.
+fn no_randomness() -> Trouble {
+    HsmError::Unavailable("a challenge could not be made: the random number generator failed".to_owned())
+        .into()
+}
+
 /// The key isn't for that.
 pub(super) fn unfit() -> HsmError {
     HsmError::Unsupported("the key object is not for this".to_owned())
@@ -154,10 +160,10 @@ pub(super) fn belongs(
         return Ok(public.verify(algorithm, &digest, &signature));
     }
     let algorithm = *key.spec.encryption_algorithms().first().ok_or_else(unfit)?;
-    let ours = |_| fault("a challenge could not be made");
     let entropy = Entropy::system();
-    let challenge = Zeroizing::new(entropy.array::<32>().map_err(|_| fault("no randomness"))?);
-    let sealed = public.encrypt(algorithm.into(), challenge.as_slice(), &entropy).map_err(ours)?;
+    let challenge = Zeroizing::new(entropy.array::<32>().map_err(|_| no_randomness())?);
+    let sealed =
+        public.encrypt(algorithm.into(), challenge.as_slice(), &entropy).map_err(|_| no_randomness())?;
     let opened = decrypt(session, means, key, algorithm, &sealed)?;
     Ok(opened.expose().ct_eq(challenge.as_slice()).into())
 }

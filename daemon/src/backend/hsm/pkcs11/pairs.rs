@@ -85,7 +85,10 @@ impl Pkcs11Token {
         let key = Held { handle, spec, template };
         let error = match private::belongs(&self.session, &self.means, &key, &public) {
             Ok(true) => return Ok(key),
-            Ok(false) | Err(Trouble::Known(HsmError::AuthenticationFailed)) => HsmError::CheckValueMismatch,
+            // Another kind of key makes signatures of another length: a fault elsewhere.
+            Ok(false) | Err(Trouble::Known(HsmError::AuthenticationFailed | HsmError::Fault(_))) => {
+                HsmError::CheckValueMismatch
+            }
             Err(Trouble::Known(error)) => error,
             // Another pair's key may refuse the challenge, and so may a token that fails.
             Err(Trouble::Token(error)) => self.judge(&error, Doing::Unwrapping, HsmError::CheckValueMismatch),

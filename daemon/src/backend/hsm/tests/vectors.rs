@@ -16,6 +16,7 @@ use crate::backend::hsm::means::{Held, Means};
 use crate::backend::hsm::template::{self, Usage};
 use crate::backend::hsm::{calls, check_value, private};
 use crate::backend::software::{PrivateKey, PublicKey};
+use crate::config::PinSource;
 
 on_each_token!(
     derivation_and_check_values_are_as_documented,
@@ -78,10 +79,11 @@ fn derivation_and_check_values_are_as_documented(token: Token) {
         (KeySpec::Hmac512, hmac::HMAC_SHA512),
     ] {
         let template = Template::HmacSecret;
-        let attributes = template::known_secret(KeyType::GENERIC_SECRET, Usage::of(template), &KEY, false);
+        let secret = vec![0x0b; spec.secret_len().unwrap()];
+        let attributes = template::known_secret(KeyType::GENERIC_SECRET, Usage::of(template), &secret, false);
         let handle = session.create_object(&attributes).unwrap();
         let found = check_value::compute(session, &means, &Held { handle, spec, template }).unwrap();
-        assert_eq!(found, hmac::sign(&hmac::Key::new(algorithm, &KEY), label).as_ref()[..8]);
+        assert_eq!(found, hmac::sign(&hmac::Key::new(algorithm, &secret), label).as_ref()[..8]);
     }
 }
 
@@ -146,7 +148,11 @@ fn a_pairs_wrap_is_rfc_5649_of_pkcs_8(token: Token) {
 #[test]
 fn pairs_move_between_tokens_under_one_root() {
     isolated(concat!(module_path!(), "::pairs_move_between_tokens_under_one_root"), || {
-        let benches = [Token::Embedded, Token::SoftHsm].map(Bench::new);
+        let mut embedded = Bench::new(Token::Embedded);
+        let pin = embedded.path().join("embedded.pin");
+        std::fs::rename(embedded.path().join("pin"), &pin).unwrap();
+        embedded.config.pin = PinSource::File(pin);
+        let benches = [embedded, Bench::new(Token::SoftHsm)];
         let sides = benches.each_ref().map(|bench| {
             let opened = login::open(&bench.config).unwrap();
             let root = template::known_key(Usage::WRAP, &[9; 32], false);
