@@ -49,9 +49,7 @@ impl Token {
             Self::Embedded => None,
             Self::SoftHsm => Some(SOFTHSM_MODULE.into()),
             // Cargo puts it beside the tests that depend on it.
-            Self::Sm(_) => {
-                Some(std::env::current_exe().unwrap().with_file_name("libclaviger_sm_token.so"))
-            }
+            Self::Sm(_) => Some(std::env::current_exe().unwrap().with_file_name("libclaviger_sm_token.so")),
         }
     }
 
