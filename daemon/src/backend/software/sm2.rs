@@ -102,9 +102,13 @@ impl Drop for Sm2Private {
 impl Sm2Private {
     /// A new key: PKCS#8 and SPKI DER.
     pub(super) fn generate(entropy: &Entropy) -> Result<(SecretBytes, Vec<u8>), Failure> {
-        let scalar = draw(entropy)?;
-        let point = PublicKey::from_secret_scalar(&scalar).to_sec1_point(false);
-        let bytes = Zeroizing::new(<[u8; SM2_LEN]>::from(FieldBytes::from(&*scalar)));
+        Self::encoded(&*draw(entropy)?)
+    }
+
+    /// PKCS#8 and SPKI DER of the key d.
+    pub(super) fn encoded(scalar: &NonZeroScalar) -> Result<(SecretBytes, Vec<u8>), Failure> {
+        let point = PublicKey::from_secret_scalar(scalar).to_sec1_point(false);
+        let bytes = Zeroizing::new(<[u8; SM2_LEN]>::from(FieldBytes::from(scalar)));
         let mut pkcs8 = Vec::with_capacity(PKCS8_HEAD.len() + PKCS8_MIDDLE.len() + 3 * SM2_LEN);
         pkcs8.extend_from_slice(PKCS8_HEAD);
         pkcs8.extend_from_slice(bytes.as_ref());

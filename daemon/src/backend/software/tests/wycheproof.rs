@@ -273,7 +273,7 @@ fn raw_rsa(key: &rsa::RsaPrivateKey, ciphertext: &[u8]) -> Option<Vec<u8>> {
 fn oaep_group(name: rsa_oaep::TestName, group: rsa_oaep::TestGroup, tally: &mut Tally) {
     let material = SecretBytes::new(group.pkcs8.to_vec());
     let Some(spec) = spec_of(group.key_size) else {
-        for &spec in KeyPairSpec::ALL {
+        for spec in [KeyPairSpec::Rsa2048, KeyPairSpec::EcP256, KeyPairSpec::Sm2] {
             assert!(PrivateKey::from_pkcs8(spec, &material).is_err(), "{} bits as {spec}", group.key_size);
         }
         tally.count("not ours");
