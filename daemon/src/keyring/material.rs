@@ -151,18 +151,20 @@ impl Keyring {
         let suite = record.suite.ok_or(Code::InvalidKeyUsage)?;
         let material = match template(suite) {
             None => Material::Software(self.open_software(key, record)?),
-            Some(template) => self.hold(self.unwrap(record, template).await?, template)?,
+            Some(template) => self.hold(self.unwrap(record, template).await?, template, record.version_id)?,
         };
         Ok(Ready { key_id: record.key_id, version_id: record.version_id, suite, material })
     }
 
-    fn hold(&self, lease: Lease, template: Template) -> Result<Material, Failure> {
+    fn hold(&self, lease: Lease, template: Template, version_id: Uuid) -> Result<Material, Failure> {
         Ok(match template {
             Template::AesDeriveOnly => {
                 let salt = fresh_salt(&self.edge.entropy)?;
                 Material::Derived(DerivedKey { lease, salt: Mutex::new((salt, 0)) })
             }
-            Template::AesDirect => Material::Direct(DirectKey { lease, uses: Uses::none_reserved() }),
+            Template::AesDirect => {
+                Material::Direct(DirectKey { lease, uses: Uses::of(version_id, &self.remaining) })
+            }
         })
     }
 

@@ -37,6 +37,7 @@ use cache::LoadingCache;
 use list::Counts;
 use material::{Lease, Ready};
 use record::{AliasRecord, KeyRecord, VersionRecord, path};
+use uses::Remaining;
 
 pub use create::NewKey;
 pub use crypto::Encrypted;
@@ -68,6 +69,7 @@ pub struct Keyring {
     caches: Arc<Caches>,
     materials: LoadingCache<Uuid, Ready>,
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
+    remaining: Arc<Remaining>,
     counts: Counts,
     done: KeyringCounts,
     context_key: hmac::Key,
@@ -134,6 +136,7 @@ impl Keyring {
             hsm_level_allowed: member.hardware || allow_software_tokens,
             materials: LoadingCache::new(limits.hsm_objects, &hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, &hash),
+            remaining: Arc::default(),
             counts: Counts::default(),
             done: KeyringCounts::default(),
             no_context: context_hash(&context_key, &EncryptionContext::default()),

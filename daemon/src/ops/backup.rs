@@ -17,10 +17,10 @@ pub(super) async fn read(service: &Service, body: &ReadBackupRequest) -> Result<
     service.backups.read(service.keyring()?, &service.edge, body.backup_id, body.index).await
 }
 
-pub(super) fn end(service: &Service, body: &EndBackupRequest) -> Result<EndBackupReply, Failure> {
-    service.backups.end(service.keyring()?, body.backup_id);
+pub(super) async fn end(service: &Service, body: &EndBackupRequest) -> EndBackupReply {
+    service.backups.end(body.backup_id).await;
     tracing::info!(backup = %body.backup_id, complete = body.complete, "a backup ended");
-    Ok(EndBackupReply {})
+    EndBackupReply {}
 }
 
 pub(super) fn verify(service: &Service, body: &VerifyBackupRequest) -> Result<VerifyBackupReply, Failure> {

@@ -47,7 +47,7 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         Request::GetRandom(body) => Ok(Reply::GetRandom(data::get_random(service, body).await?)),
         Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
         Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
-        Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body)?)),
+        Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body).await)),
         Request::VerifyBackup(body) => Ok(Reply::VerifyBackup(backup::verify(service, body)?)),
     }
 }

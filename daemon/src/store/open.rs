@@ -47,6 +47,11 @@ pub enum OpenError {
     /// The format file is missing beside a store, or isn't one. Nothing was touched.
     #[error("{0} doesn't say which format its directory has: restore it, or use another state directory")]
     Unmarked(PathBuf),
+    /// There is a domain and no store.
+    #[error(
+        "{0} is missing, and there is a domain whose keys were in it: restore a backup (clavigerd restore)"
+    )]
+    Missing(PathBuf),
     /// The operating system refused.
     #[error("can't {what} {path}: {source}")]
     Io {
