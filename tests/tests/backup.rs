@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger_protocol::backup::BackupReader;
-use claviger_protocol::body::{BeginBackupRequest, EndBackupRequest, ReadBackupRequest, VerifyBackupRequest};
+use claviger_protocol::body::VerifyBackupRequest;
 use claviger_protocol::secret::Bytes;
 use claviger_protocol::{Code, KeyState, Protection};
 use claviger_tests::cli::{claviger, claviger_json};
@@ -442,40 +442,5 @@ fn a_restore_that_fails_or_is_killed_anywhere_serves_nothing_and_can_be_done_aga
     for blob in &blobs {
         assert_eq!(daemon.admin().decrypt(blob), Ok(SECRET.to_vec()));
     }
-    daemon.terminate();
-}
-
-/// One client's backup by the wire: how it began, and that it then goes to its end.
-fn read_to_the_end(wire: &mut Wire) -> Result<(), Code> {
-    let begun = wire.call(BeginBackupRequest {}).map_err(|refusal| refusal.code)?;
-    for index in 0.. {
-        let chunk = wire.call(ReadBackupRequest { backup_id: begun.backup_id, index });
-        if chunk.expect("a backup that was begun is there until it is read").last {
-            break;
-        }
-    }
-    wire.call(EndBackupRequest { backup_id: begun.backup_id, complete: true }).expect("it can be ended");
-    Ok(())
-}
-
-#[test]
-fn clients_that_back_up_at_once_are_sent_away_or_served_whole() {
-    let site = Site::new(Token::Embedded);
-    let daemon = site.start();
-    let mut wire = daemon.admin();
-    for _ in 0..40 {
-        wire.create(Protection::Software);
-    }
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let mut wire = daemon.admin();
-            std::thread::spawn(move || {
-                (0..40).map(|_| read_to_the_end(&mut wire)).filter(|outcome| *outcome == Ok(())).count()
-            })
-        })
-        .collect();
-    let whole: Vec<usize> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-    assert!(whole.iter().sum::<usize>() >= 4, "{whole:?}");
-    assert_eq!(read_to_the_end(&mut wire), Ok(()), "nothing is left in the way");
     daemon.terminate();
 }

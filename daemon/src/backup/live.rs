@@ -29,6 +29,8 @@ pub struct Backups(Mutex<Option<Session>>);
 
 struct Session {
     id: Uuid,
+    /// The connection that began it; with it, it is over.
+    connection: u64,
     export: Export,
     chunks: Chunks,
     next: u32,
@@ -55,12 +57,16 @@ impl Backups {
     ///
     /// # Errors
     /// `Busy` while another is being read; what the store says.
-    pub async fn begin(&self, keyring: &Keyring, edge: &Edge) -> Result<BeginBackupReply, Failure> {
+    pub async fn begin(
+        &self,
+        keyring: &Keyring,
+        edge: &Edge,
+        connection: u64,
+    ) -> Result<BeginBackupReply, Failure> {
         let mut current = self.0.lock().await;
         current.take_if(|session| session.is_over(edge.clock.elapsed()));
         if current.is_some() {
-            let text =
-                "another backup is being read; try again when it is done, or 30 s after it was given up";
+            let text = "another backup is being read; try again when it is done";
             return Err(Failure::new(Code::Busy, text));
         }
         let domain = keyring.domain();
@@ -77,6 +83,7 @@ impl Backups {
         let export = Export { number: store.begin_export().await?, store };
         let session = Session {
             id: edge.entropy.uuid()?,
+            connection,
             export,
             chunks: Chunks::new(&domain.keys, &header, &raw_header)?,
             next: 0,
@@ -135,6 +142,14 @@ impl Backups {
     /// Ends a backup; one that isn't there is no error.
     pub async fn end(&self, backup_id: Uuid) {
         self.0.lock().await.take_if(|session| session.id == backup_id);
+    }
+
+    /// A connection is gone, and with it the backup that it began.
+    pub fn left(&self, connection: u64) {
+        // One that is being read ends with the call that reads it.
+        if let Ok(mut current) = self.0.try_lock() {
+            current.take_if(|session| session.connection == connection);
+        }
     }
 
     /// Forgets a backup that nobody has read for a while.

@@ -41,6 +41,9 @@ pub fn problems(config: &Config, file: Option<&Path>, uid: u32) -> Vec<Distrust>
     let mut look = |what: &str, path: &Path| found.extend(distrust(what, path, uid));
     if let Some(file) = file {
         look("the configuration file", file);
+        // Whoever can write there can put another file in its place.
+        let dir = std::path::absolute(file).ok().and_then(|file| Some(file.parent()?.to_owned()));
+        look("the directory of the configuration file", &dir.unwrap_or_default());
     }
     look("the state directory", &config.state_dir);
     for path in within(&config.state_dir, STATE_DEPTH) {

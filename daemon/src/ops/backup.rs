@@ -5,12 +5,14 @@ use claviger_protocol::body::{
     VerifyBackupReply, VerifyBackupRequest,
 };
 
+use crate::admission::Admitted;
 use crate::backup;
 use crate::failure::Failure;
 use crate::service::Service;
 
-pub(super) async fn begin(service: &Service) -> Result<BeginBackupReply, Failure> {
-    service.backups.begin(service.keyring()?, &service.edge).await
+pub(super) async fn begin(service: &Service, call: &Admitted) -> Result<BeginBackupReply, Failure> {
+    let connection = call.permit().resolved().caller().connection;
+    service.backups.begin(service.keyring()?, &service.edge, connection).await
 }
 
 pub(super) async fn read(service: &Service, body: &ReadBackupRequest) -> Result<ReadBackupReply, Failure> {

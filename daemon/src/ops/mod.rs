@@ -45,7 +45,7 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
             data::generate_data_key_without_plaintext(service, call, body, trail).await?,
         )),
         Request::GetRandom(body) => Ok(Reply::GetRandom(data::get_random(service, body).await?)),
-        Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
+        Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service, call).await?)),
         Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
         Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body).await)),
         Request::VerifyBackup(body) => Ok(Reply::VerifyBackup(backup::verify(service, body)?)),
