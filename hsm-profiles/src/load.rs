@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn vendors_numbers_types_and_forms_are_read() {
         let more = "sm2-sign = 0x80008105\n[key-types]\nsm2 = 0x80000004\n[forms]\nsm2-signature = \"raw\"\n";
-        let text = text("softhsm2").replace("\n# OAEP with SHA-1 is", &format!("{more}\n# OAEP with SHA-1 is"));
+        let text =
+            text("softhsm2").replace("\n# OAEP with SHA-1 is", &format!("{more}\n# OAEP with SHA-1 is"));
         let profile = Profile::parse("f.toml", &text).unwrap();
         assert_eq!(profile.mechanisms[&MechanismUse::Sm2Sign], 0x8000_8105);
         assert_eq!((profile.key_types.sm2, profile.key_types.sm4), (Some(0x8000_0004), None));
