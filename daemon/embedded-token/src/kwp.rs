@@ -53,7 +53,6 @@ extern "C" fn wrap_key(
     fn_wrap_key(session, mechanism, wrapping_key, key, wrapped, length)
 }
 
-#[expect(clippy::too_many_arguments, reason = "they are C_UnwrapKey's")]
 extern "C" fn unwrap_key(
     session: CK_SESSION_HANDLE,
     mechanism: CK_MECHANISM_PTR,

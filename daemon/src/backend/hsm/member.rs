@@ -249,7 +249,7 @@ impl Kind {
         match index {
             0 => Some(Self::Serve),
             1 => Some(Self::Make),
-            2.. if index < MAX_LANES as u8 => Some(Self::Asymmetric(index - 2)),
+            2.. if index - 2 < MAX_ASYMMETRIC => Some(Self::Asymmetric(index - 2)),
             _ => None,
         }
     }

@@ -116,7 +116,9 @@ pub(super) fn generates(session: &Session, means: &Means, specs: &[KeySpec]) -> 
     for &spec in specs {
         let mut found: Vec<Vec<u8>> = Vec::new();
         for _ in 0..2 {
-            let template = signing(spec);
+            // A token may have one of SM2's two uses alone.
+            let only_decrypts = spec == KeySpec::Sm2 && means.signing(SigningAlgorithm::Sm2Dsa).is_err();
+            let template = if only_decrypts { Template::Sm2Decrypt } else { signing(spec) };
             let (public, private) =
                 template::passing_pair(means, spec, template).map_err(|e| e.to_string())?;
             let mechanism = means.generation(spec).map_err(|e| e.to_string())?;

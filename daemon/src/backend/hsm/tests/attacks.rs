@@ -139,6 +139,21 @@ fn nothing_extractable_is_left_behind(token: Token) {
         assert!(generate(KeySpec::Aes256, template).is_ok());
         assert!(generate(KeySpec::Rsa2048, template).is_err());
     }
+    for (spec, template) in [
+        (KeySpec::Hmac384, Template::HmacSecret),
+        (KeySpec::EcP256, Template::EcSign),
+        (KeySpec::Rsa2048, Template::RsaDecrypt),
+    ] {
+        assert!(generate(spec, template).is_ok());
+    }
+    let pair = |spec| match generate(spec, Template::EcSign) {
+        Ok(Answer::GeneratedPair { wrapped, public_key }) => (wrapped, public_key),
+        other => panic!("{other:?}"),
+    };
+    let ((wrapped, _), (_, public_key)) = (pair(KeySpec::EcP256), pair(KeySpec::EcP256));
+    let (spec, template) = (KeySpec::EcP256, Template::EcSign);
+    let unwrap = Command::UnwrapPair { wrapped, spec, template, public_key };
+    assert!(member.pair_lane().run_now(&unwrap).is_err());
     let Ok(Answer::Generated { wrapped, check_value }) = generate(KeySpec::Aes256, Template::AesDeriveOnly)
     else {
         panic!("no key")
