@@ -92,7 +92,7 @@ fn sm_keys_live_in_the_token_and_work_after_a_restart() {
     keys.openssl(&mut wire, site.dir());
     let mut flipped = blob.clone();
     *flipped.last_mut().unwrap() ^= 1;
-    assert_eq!(wire.decrypt(&flipped).unwrap_err().code, Code::InvalidCiphertext);
+    assert_eq!(wire.decrypt(&flipped), Err(Code::InvalidCiphertext));
     daemon.terminate();
 }
 
