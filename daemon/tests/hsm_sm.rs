@@ -389,10 +389,12 @@ fn a_lie_about_sm4_is_refused() {
 
 #[test]
 fn a_lie_about_sm2_signatures_is_refused() {
-    lies("a_lie_about_sm2_signatures_is_refused", "sm2-sign", &[("sm2-sign", "?")], &[SIGN]);
+    let refused = [("sm2-sign", "a signature of SM2 is not SM2DSA")];
+    lies("a_lie_about_sm2_signatures_is_refused", "sm2-sign", &refused, &[SIGN]);
 }
 
 #[test]
 fn a_lie_about_sm2_ciphertexts_is_refused() {
-    lies("a_lie_about_sm2_ciphertexts_is_refused", "sm2-encrypt", &[("sm2-encrypt", "?")], &[DECRYPT]);
+    let why = "what was encrypted outside does not open: Function::Decrypt: EncryptedDataInvalid";
+    lies("a_lie_about_sm2_ciphertexts_is_refused", "sm2-encrypt", &[("sm2-encrypt", why)], &[DECRYPT]);
 }

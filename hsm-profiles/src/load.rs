@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::{MechanismUse, Profile};
+use crate::{MechanismUse, Profile, Quirk};
 
 /// By name: the tokens of every test run, then the others, of which only what is
 /// published is known. Kinds that this schema can't say are left out: CloudHSM (vendor
@@ -111,9 +111,14 @@ impl Profile {
         if let Some((used, _)) = vendors.find(|(_, number)| **number < VENDOR_DEFINED) {
             return Err((used.name(), VENDORS_NUMBER.to_owned()));
         }
-        let types = [("sm2", self.key_types.sm2), ("sm4", self.key_types.sm4)];
-        match types.iter().find(|(_, number)| number.is_some_and(|number| number < VENDOR_DEFINED)) {
-            Some((key, _)) => Err((key, VENDORS_NUMBER.to_owned())),
+        let raw = self.mechanisms.contains_key(&MechanismUse::RsaX509);
+        if raw != self.has(Quirk::OaepSha256Outside) {
+            let expectation = "expected together with the quirk oaep-sha-256-outside, or neither";
+            return Err((if raw { "rsa-x-509" } else { "quirks" }, expectation.to_owned()));
+        }
+        let mut types = [self.key_types.sm2, self.key_types.sm4].into_iter().flatten();
+        match types.find(|number| *number < VENDOR_DEFINED) {
+            Some(_) => Err(("key-types", VENDORS_NUMBER.to_owned())),
             None => Ok(()),
         }
     }
@@ -148,11 +153,10 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Derivation, Form, Quirk};
+    use crate::{Derivation, Form};
 
-    fn text(name: &str) -> &'static str {
-        BUILT_IN.iter().find(|(known, _)| *known == name).unwrap().1
-    }
+    const SOFTHSM2: &str = include_str!("../profiles/softhsm2.toml");
+    const SANSEC: &str = include_str!("../profiles/sansec.toml");
 
     #[test]
     fn the_built_in_profiles_load_under_their_own_names() {
@@ -188,19 +192,29 @@ mod tests {
         let cases = [
             ("hardware = false", "hardware = 1", 3, "hardware", "expected a boolean"),
             ("hardware = false", "hardware = false\nspeed = 3", 4, "speed", "unknown field `speed`"),
-            ("sha-1\"\nmod", "md5\"\nmod", 41, "oaep-hash", "unknown variant `md5`"),
-            ("keep-sessions-open", "slow", 12, "quirks", "unknown variant `slow`"),
-            ("modulus-bits = 3072", "modulus-bits = 2048", 42, "modulus-bits", "expected 3072 or 4096"),
-            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 23, "aes-gcm", "expected u64"),
-            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 23, "aes-gcn", "unknown variant `aes-gcn`"),
-            ("aes-gcm = 0x1087\n", "", 19, "mechanisms", "expected a number for aes-gcm"),
+            ("= \"sha-1\"", "= \"md5\"", 42, "oaep-hash", "unknown variant `md5`"),
+            ("keep-sessions-open", "slow", 13, "quirks", "unknown variant `slow`"),
+            ("modulus-bits = 3072", "modulus-bits = 2048", 43, "modulus-bits", "expected 3072 or 4096"),
+            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 24, "aes-gcm", "expected u64"),
+            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 24, "aes-gcn", "unknown variant `aes-gcn`"),
+            ("aes-gcm = 0x1087\n", "", 20, "mechanisms", "expected a number for aes-gcm"),
             ("name = \"softhsm2\"", "name = \"Soft HSM\"", 2, "name", "expected 1 to 32 of"),
             ("in-place = true", "in-place = \"no\"", 5, "in-place", "expected a boolean"),
+            ("rsa-x-509 = 0x0003\n", "", 13, "quirks", "expected together with the quirk"),
+            (", \"oaep-sha-256-outside\"", "", 32, "rsa-x-509", "expected together with the quirk"),
+            ("ecdsa = 0x1041", "ecdsa = 0x1041\nsm2-sign = 0x1041", 35, "sm2-sign", "0x80000000 or more"),
+            ("[handover]", "[key-types]\nsm4 = 0x1F\n[handover]", 41, "key-types", "0x80000000 or more"),
+            (
+                "[handover]",
+                "[forms]\nsm2-signature = \"asn1\"\n[handover]",
+                42,
+                "sm2-signature",
+                "unknown variant",
+            ),
         ];
-        let softhsm2 = text("softhsm2");
         for (from, to, line, key, expectation) in cases {
-            assert!(softhsm2.contains(from), "{from}");
-            let error = Profile::parse("f.toml", &softhsm2.replacen(from, to, 1)).unwrap_err();
+            assert!(SOFTHSM2.contains(from), "{from}");
+            let error = Profile::parse("f.toml", &SOFTHSM2.replacen(from, to, 1)).unwrap_err();
             assert_eq!((error.line, error.key.as_deref()), (Some(line), Some(key)), "{error}");
             assert!(error.expectation.contains(expectation), "{error}");
         }
@@ -218,31 +232,56 @@ mod tests {
     }
 
     #[test]
+    fn vendors_numbers_types_and_forms_are_read() {
+        let more = "sm2-sign = 0x80008105\n[key-types]\nsm2 = 0x80000004\n[forms]\nsm2-signature = \"raw\"\n";
+        let text = SOFTHSM2.replace("\n# OAEP with SHA-1 is", &format!("{more}\n# OAEP with SHA-1 is"));
+        let profile = Profile::parse("f.toml", &text).unwrap();
+        assert_eq!(profile.mechanisms[&MechanismUse::Sm2Sign], 0x8000_8105);
+        assert_eq!((profile.key_types.sm2, profile.key_types.sm4), (Some(0x8000_0004), None));
+        assert_eq!((profile.forms.sm2_signature, profile.forms.sm2_ciphertext), (Form::Raw, Form::Der));
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_still_loads() {
+        let old: Vec<_> = SOFTHSM2
+            .lines()
+            .filter(|line| !line.contains("= 0x") || OLD.iter().any(|name| line.starts_with(name)))
+            .collect();
+        let old = old.join("\n").replace(", \"oaep-sha-256-outside\", \"wraps-zero-padded\"", "");
+        assert_eq!(Profile::parse("f.toml", &old).unwrap().mechanisms.len(), OLD.len());
+    }
+
+    /// What a profile named before there were pairs.
+    const OLD: [&str; 7] = [
+        "aes-key-gen =",
+        "aes-key-wrap =",
+        "aes-cbc-encrypt-data =",
+        "aes-gcm =",
+        "aes-cmac =",
+        "rsa-key-pair-gen =",
+        "rsa-oaep =",
+    ];
+
+    #[test]
     fn a_token_without_derivation_needs_no_number_for_it() {
-        let text = text("softhsm2")
+        let text = SOFTHSM2
             .replace("derivation = \"cbc-encrypt-data\"", "derivation = \"none\"")
             .replace("aes-cbc-encrypt-data = 0x1105\n", "");
         assert_eq!(Profile::parse("f.toml", &text).unwrap().derivation, Derivation::None);
     }
 
-    /// What PKCS#11 has no number for has a vendor's; a form is DER unless it says raw.
     #[test]
-    fn numbers_and_forms_of_sm_are_the_vendors() {
-        let standard = text("sansec").replace("sm3 = 0x80009001", "sm3 = 0x9001");
+    fn numbers_of_sm_are_the_vendors() {
+        let standard = SANSEC.replace("sm3 = 0x80009001", "sm3 = 0x9001");
         let error = Profile::parse("f.toml", &standard).unwrap_err();
         assert_eq!((error.key.as_deref(), error.expectation.as_str()), (Some("sm3"), VENDORS_NUMBER));
-        let standard = text("sansec").replace("sm4 = 0x80000106", "sm4 = 0x106");
-        assert_eq!(Profile::parse("f.toml", &standard).unwrap_err().key.as_deref(), Some("sm4"));
-        assert_eq!(Profile::load("tass").unwrap().forms.sm2_signature, Form::Raw);
-        let silent = text("sansec").replace("sm2-signature = \"der\"\n", "");
-        assert_eq!(Profile::parse("f.toml", &silent).unwrap().forms.sm2_signature, Form::Der);
+        let standard = SANSEC.replace("sm4 = 0x80000106", "sm4 = 0x106");
+        assert_eq!(Profile::parse("f.toml", &standard).unwrap_err().expectation, VENDORS_NUMBER);
+        let standard = ["embedded", "softhsm2", "kryoptic", "opencryptoki", "nshield"];
         for (name, _) in BUILT_IN {
             let profile = Profile::load(name).unwrap();
             let numbered = profile.mechanisms.keys().any(|used| used.is_vendors());
-            assert_eq!(
-                numbered,
-                !matches!(name, "embedded" | "softhsm2" | "kryoptic" | "opencryptoki" | "nshield")
-            );
+            assert_eq!(numbered, !standard.contains(&name), "{name}");
         }
     }
 }
