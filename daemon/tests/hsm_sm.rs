@@ -2,6 +2,8 @@
 //! built-in profiles give them, and the liars among them. OpenSSL's command line is the
 //! other side. What must not live here: the token's own tests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::Command as Process;
