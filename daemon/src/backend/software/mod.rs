@@ -12,7 +12,7 @@ mod private;
 mod public;
 mod sm2;
 #[cfg(test)]
-mod wycheproof;
+mod tests;
 
 pub use blob::SoftwareKey;
 pub use mac::{MacKey, digest};

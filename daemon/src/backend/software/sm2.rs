@@ -1,19 +1,22 @@
-//! SM2: what the standard says beyond the curve. Curve and signatures are RustCrypto's;
-//! decryption is written here, because the library's writes the plaintext out before it has
-//! compared C3, and compares it in variable time.
+//! SM2: signatures and encryption, over RustCrypto's arithmetic of the curve. Both are
+//! written out here, because the library's leave secrets behind: its signing key isn't
+//! wiped, and its decryption writes the plaintext out before it has compared C3, in
+//! variable time. Checking a signature has no secrets and is the library's.
 //!
 //! Sources: GB/T 32918.2-2016 (signatures; Z_A, section 5.5), GB/T 32918.4-2016 (encryption),
 //! GM/T 0009-2012 (forms).
 
-use ::sm2::dsa::signature::hazmat::{PrehashVerifier, RandomizedPrehashSigner};
-use ::sm2::dsa::{Signature, SigningKey, VerifyingKey};
+use ::sm2::dsa::signature::hazmat::PrehashVerifier;
+use ::sm2::dsa::{Signature, VerifyingKey};
+use ::sm2::elliptic_curve::ops::Reduce;
+use ::sm2::elliptic_curve::point::AffineCoordinates;
 use ::sm2::elliptic_curve::rand_core::{TryCryptoRng, TryRng};
 use ::sm2::elliptic_curve::sec1::ToSec1Point;
-use ::sm2::pke::EncryptingKey;
-use ::sm2::{AffinePoint, NonZeroScalar, ProjectivePoint, PublicKey};
+use ::sm2::elliptic_curve::{Generate, Group};
+use ::sm2::{FieldBytes, NonZeroScalar, ProjectivePoint, PublicKey, Scalar};
 use claviger_protocol::{KeyPairSpec, SecretBytes};
 use sm3::{Digest, Sm3};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::internal;
@@ -76,28 +79,36 @@ impl TryRng for Draw<'_> {
 
 impl TryCryptoRng for Draw<'_> {}
 
+/// A number of [1, n-1], for one signature, one ciphertext or a new key.
+fn draw(entropy: &Entropy) -> Result<Zeroizing<NonZeroScalar>, Failure> {
+    NonZeroScalar::try_generate_from_rng(&mut Draw(entropy)).map(Zeroizing::new).map_err(Failure::from)
+}
+
 /// A private key.
 pub(super) struct Sm2Private {
+    /// d.
     scalar: NonZeroScalar,
-    signing: SigningKey,
+    /// (1 + d)^-1, which every signature needs.
+    inverse: Scalar,
 }
 
 impl Drop for Sm2Private {
     fn drop(&mut self) {
         self.scalar.zeroize();
+        self.inverse.zeroize();
     }
 }
 
 impl Sm2Private {
     /// A new key: PKCS#8 and SPKI DER.
     pub(super) fn generate(entropy: &Entropy) -> Result<(SecretBytes, Vec<u8>), Failure> {
-        let mut draw = Draw(entropy);
-        let scalar = Zeroizing::new(
-            <NonZeroScalar as ::sm2::elliptic_curve::Generate>::try_generate_from_rng(&mut draw)
-                .map_err(|_| internal())?,
-        );
-        let point = PublicKey::from_secret_scalar(&scalar).to_sec1_point(false);
-        let bytes = Zeroizing::new(scalar.to_repr_bytes());
+        Self::encoded(&*draw(entropy)?)
+    }
+
+    /// PKCS#8 and SPKI DER of the key d.
+    pub(super) fn encoded(scalar: &NonZeroScalar) -> Result<(SecretBytes, Vec<u8>), Failure> {
+        let point = PublicKey::from_secret_scalar(scalar).to_sec1_point(false);
+        let bytes = Zeroizing::new(<[u8; SM2_LEN]>::from(FieldBytes::from(scalar)));
         let mut pkcs8 = Vec::with_capacity(PKCS8_HEAD.len() + PKCS8_MIDDLE.len() + 3 * SM2_LEN);
         pkcs8.extend_from_slice(PKCS8_HEAD);
         pkcs8.extend_from_slice(bytes.as_ref());
@@ -108,26 +119,43 @@ impl Sm2Private {
     }
 
     /// Reads the PKCS#8 that [`Sm2Private::generate`] writes, and nothing else; the point must be the
-    /// scalar's.
+    /// scalar's. n-1 is no private key (GB/T 32918.1 section 6.1): 1 + d has no inverse then.
     pub(super) fn from_pkcs8(der: &[u8]) -> Option<(Self, Vec<u8>)> {
         let (scalar, rest) = der.strip_prefix(PKCS8_HEAD)?.split_at_checked(SM2_LEN)?;
         let coordinates = rest.strip_prefix(PKCS8_MIDDLE)?;
-        let scalar = NonZeroScalar::try_from(scalar).ok()?;
+        let scalar = Zeroizing::new(NonZeroScalar::try_from(scalar).ok()?);
         let point = PublicKey::from_secret_scalar(&scalar).to_sec1_point(false);
         if point.as_bytes().get(1..) != Some(coordinates) {
             return None;
         }
         let spki = encoding::ec_spki(KeyPairSpec::Sm2, point.as_bytes())?;
-        // The id isn't used: what is signed is a digest.
-        let signing = SigningKey::from_nonzero_scalar("", scalar).ok()?;
-        Some((Self { scalar, signing }, spki))
+        let inverse = (**scalar + Scalar::ONE).invert().into_option()?;
+        Some((Self { scalar: *scalar, inverse }, spki))
     }
 
     /// Signs e = SM3(Z_A ‖ M); DER (r, s).
     pub(super) fn sign(&self, e: &[u8], entropy: &Entropy) -> Result<Vec<u8>, Failure> {
-        let signed: Signature =
-            self.signing.sign_prehash_with_rng(&mut Draw(entropy), e).map_err(|_| internal())?;
-        encoding::ecdsa_to_der(&signed.to_bytes()).ok_or_else(internal)
+        let e = Scalar::reduce(&FieldBytes::try_from(e).map_err(|_| internal())?);
+        loop {
+            if let Some(raw) = self.sign_with(e, &*draw(entropy)?) {
+                return encoding::ecdsa_to_der(&raw).ok_or_else(internal);
+            }
+        }
+    }
+
+    /// r ‖ s under the nonce `k`; `None` for the few that give none (section 6.1, A5 and A6).
+    fn sign_with(&self, e: Scalar, k: &NonZeroScalar) -> Option<[u8; 2 * SM2_LEN]> {
+        let point = ProjectivePoint::mul_by_generator(k).to_affine();
+        let r = e + Scalar::reduce(&point.x());
+        // (1 + d)^-1 (k - r d), with one secret less in it.
+        let s = self.inverse * (**k + r) - r;
+        if bool::from(r.is_zero() | (r + **k).is_zero() | s.is_zero()) {
+            return None;
+        }
+        let mut raw = [0; 2 * SM2_LEN];
+        raw[..SM2_LEN].copy_from_slice(&FieldBytes::from(r));
+        raw[SM2_LEN..].copy_from_slice(&FieldBytes::from(s));
+        Some(raw)
     }
 
     /// Opens a GM/T 0009 ciphertext; `None` for everything that doesn't open.
@@ -139,37 +167,47 @@ impl Sm2Private {
             return None;
         }
         // A point off the curve is refused here: it could give the scalar away.
-        let c1 = PublicKey::from_sec1_bytes(c1).ok()?;
-        let shared: AffinePoint = (ProjectivePoint::from(*c1.as_affine()) * *self.scalar).to_affine();
-        let point = shared.to_sec1_point(false);
-        let (x2, y2) = point.as_bytes().get(1..)?.split_at_checked(SM2_LEN)?;
-        let mut text = Zeroizing::new(kdf(x2, y2, c2.len()));
+        let shared = Shared::new(&PublicKey::from_sec1_bytes(c1).ok()?, &self.scalar);
+        let mut text = Zeroizing::new(c2.to_vec());
         // A key stream of zeros alone is refused (section 7.1, B4).
-        let mut any = 0;
-        for (byte, cipher) in text.iter_mut().zip(c2) {
-            any |= *byte;
-            *byte ^= cipher;
-        }
-        let hash = Sm3::new().chain_update(x2).chain_update(text.as_slice()).chain_update(y2).finalize();
-        let good = hash.as_slice().ct_eq(c3) & !any.ct_eq(&0);
+        let good = shared.apply(&mut text) & shared.c3(&text).ct_eq(c3);
         if bool::from(good) { Some(SecretBytes::new(std::mem::take(&mut *text))) } else { None }
     }
 }
 
-/// The key stream of GB/T 32918.4 section 5.4.3.
-fn kdf(x2: &[u8], y2: &[u8], len: usize) -> Vec<u8> {
-    // Never reallocated: what is left behind would be key stream.
-    let mut stream = Vec::with_capacity(len.next_multiple_of(SM2_LEN));
-    for counter in 1_u32.. {
-        if stream.len() >= len {
-            break;
-        }
-        let block =
-            Sm3::new().chain_update(x2).chain_update(y2).chain_update(counter.to_be_bytes()).finalize();
-        stream.extend_from_slice(&block);
+/// x2 ‖ y2 of the point that sender and receiver alone can compute.
+struct Shared(Zeroizing<[u8; 2 * SM2_LEN]>);
+
+impl Shared {
+    fn new(public: &PublicKey, scalar: &NonZeroScalar) -> Self {
+        let mut point = (ProjectivePoint::from(*public.as_affine()) * **scalar).to_affine();
+        let mut encoded = point.to_sec1_point(false);
+        let mut coordinates = Zeroizing::new([0; 2 * SM2_LEN]);
+        coordinates.copy_from_slice(&encoded.as_bytes()[1..]);
+        encoded.zeroize();
+        point.zeroize();
+        Self(coordinates)
     }
-    stream.truncate(len);
-    stream
+
+    /// XORs the key stream of GB/T 32918.4 section 5.4.3 to `text`; whether any of its
+    /// bits was set.
+    fn apply(&self, text: &mut [u8]) -> Choice {
+        let mut any = 0;
+        for (block, counter) in text.chunks_mut(SM2_LEN).zip(1_u32..) {
+            let hash = Sm3::new().chain_update(*self.0).chain_update(counter.to_be_bytes()).finalize();
+            let stream = Zeroizing::new(<[u8; SM2_LEN]>::from(hash));
+            for (byte, key) in block.iter_mut().zip(stream.iter()) {
+                any |= key;
+                *byte ^= key;
+            }
+        }
+        !any.ct_eq(&0)
+    }
+
+    fn c3(&self, text: &[u8]) -> [u8; SM2_LEN] {
+        let (x2, y2) = self.0.split_at(SM2_LEN);
+        Sm3::new().chain_update(x2).chain_update(text).chain_update(y2).finalize().into()
+    }
 }
 
 /// A point on the curve, not at infinity.
@@ -206,19 +244,36 @@ impl Sm2Public {
             .is_ok_and(|signature| self.verifying.verify_prehash(e, &signature).is_ok())
     }
 
-    /// A GM/T 0009 ciphertext.
+    /// A GM/T 0009 ciphertext of at least one byte.
     pub(super) fn encrypt(&self, plaintext: &[u8], entropy: &Entropy) -> Result<Vec<u8>, Failure> {
-        let made = EncryptingKey::new(self.key).encrypt(&mut Draw(entropy), plaintext);
-        encoding::sm2_cipher_to_der(&made.map_err(|_| internal())?).ok_or_else(internal)
+        if plaintext.is_empty() {
+            return Err(internal());
+        }
+        loop {
+            if let Some(raw) = self.encrypt_with(plaintext, &*draw(entropy)?) {
+                return encoding::sm2_cipher_to_der(&raw).ok_or_else(internal);
+            }
+        }
+    }
+
+    /// 04 ‖ C1 ‖ C3 ‖ C2 under the nonce `k`; `None` where its key stream is zeros alone
+    /// (section 6.1, A5): one in 256 for a single byte.
+    fn encrypt_with(&self, plaintext: &[u8], k: &NonZeroScalar) -> Option<Vec<u8>> {
+        let shared = Shared::new(&self.key, k);
+        let mut raw =
+            ProjectivePoint::mul_by_generator(k).to_affine().to_sec1_point(false).as_bytes().to_vec();
+        raw.extend_from_slice(&shared.c3(plaintext));
+        // Room for all of it: a reallocation would leave plaintext behind.
+        raw.reserve_exact(plaintext.len());
+        let head = raw.len();
+        raw.extend_from_slice(plaintext);
+        if shared.apply(&mut raw[head..]).into() {
+            return Some(raw);
+        }
+        raw.zeroize();
+        None
     }
 }
 
-trait ReprBytes {
-    fn to_repr_bytes(&self) -> [u8; SM2_LEN];
-}
-
-impl ReprBytes for NonZeroScalar {
-    fn to_repr_bytes(&self) -> [u8; SM2_LEN] {
-        ::sm2::FieldBytes::from(self).into()
-    }
-}
+#[cfg(test)]
+mod tests;
