@@ -60,7 +60,8 @@ async fn from_nothing_to_a_message_and_back() {
     let template = member.aes_template;
     let made = member.make.run(Command::Generate { spec: KeySpec::Aes256, template }).await;
     let Ok(Answer::Generated { wrapped, check_value }) = made else { panic!("{made:?}") };
-    let unwrapped = member.serve.run(Command::Unwrap { wrapped, template, check_value }).await;
+    let unwrapped =
+        member.serve.run(Command::Unwrap { wrapped, spec: KeySpec::Aes256, template, check_value }).await;
     let Ok(Answer::Object(key)) = unwrapped else { panic!("{unwrapped:?}") };
     let (send, receive) = mpsc::channel();
     let derive = Command::Derive { object: key, salt: [1; 16] };

@@ -8,6 +8,7 @@ import hashlib
 import der
 
 RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
+ALGORITHM = der.sequence(der.oid(RSA_ENCRYPTION), der.item(der.NULL, b""))
 # RFC 8017 section 9.2, note 1: DigestInfo up to the digest.
 DIGEST_INFO = {
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
@@ -63,9 +64,6 @@ def pkcs1_seal(n, e, message, padding):
     """RSAES-PKCS1-v1_5, section 7.2.1; `padding` has no zero byte."""
     block = b"\0\2" + padding[:size(n) - len(message) - 3] + b"\0" + message
     return power(n, e, block)
-
-
-ALGORITHM = der.sequence(der.oid(RSA_ENCRYPTION), der.item(der.NULL, b""))
 
 
 def spki(n, e):

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::daemon::Daemon;
 use crate::programs::{clavigerd, run, text};
-use crate::token::{LABEL, PIN, SOFTHSM_MODULE, SoftHsm, Token};
+use crate::token::{LABEL, PIN, SoftHsm, Token};
 
 /// A place where a daemon can run.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Site {
     softhsm: Option<SoftHsm>,
     /// None: `--dev`.
     config: Option<PathBuf>,
-    module: String,
+    module: Option<String>,
     limits: String,
     sections: String,
     member: String,
@@ -37,7 +37,7 @@ impl Site {
     pub fn new(token: Token) -> Arc<Self> {
         match token {
             Token::Embedded => Arc::new(Self::bare(token)),
-            Token::SoftHsm => Self::with_limits(token, ""),
+            Token::SoftHsm | Token::Sm(_) => Self::with_limits(token, ""),
         }
     }
 
@@ -56,17 +56,19 @@ impl Site {
     #[must_use]
     pub fn bare(token: Token) -> Self {
         let dir = tempfile::Builder::new().prefix("clv-").tempdir().unwrap();
-        let softhsm = (token == Token::SoftHsm).then(|| SoftHsm::without_token(dir.path()));
+        // The SM test token is a shim over SoftHSM2.
+        let softhsm = (token != Token::Embedded).then(|| SoftHsm::without_token(dir.path()));
+        let environment = token.environment().into_iter();
         Self {
             dir,
             token,
             softhsm,
             config: None,
-            module: SOFTHSM_MODULE.to_owned(),
+            module: token.module().map(|module| text(&module).to_owned()),
             limits: String::new(),
             sections: String::new(),
             member: String::new(),
-            environment: Vec::new(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             said: Arc::default(),
         }
     }
@@ -102,7 +104,7 @@ impl Site {
 
     /// Another module in the place of SoftHSM2's, before [`Site::write_config`].
     pub fn set_module(&mut self, module: &str) {
-        module.clone_into(&mut self.module);
+        self.module = Some(module.to_owned());
     }
 
     /// A variable for every program run here.
@@ -120,8 +122,8 @@ impl Site {
         writeln!(toml, "[admin]\n{}", socket("admin.sock")).unwrap();
         writeln!(toml, "[[endpoint]]\nname = \"app\"\n{}", socket("app.sock")).unwrap();
         writeln!(toml, "[[hsm]]\nname = \"a\"\nprofile = {:?}", self.token.profile()).unwrap();
-        if self.token == Token::SoftHsm {
-            writeln!(toml, "module = {:?}\ntoken_label = {LABEL:?}", self.module).unwrap();
+        if let Some(module) = &self.module {
+            writeln!(toml, "module = {module:?}\ntoken_label = {LABEL:?}").unwrap();
         }
         writeln!(toml, "pin = {{ file = \"{}\" }}", self.pin_file().display()).unwrap();
         writeln!(toml, "{}\n[limits]\n{}\n{}", self.member, self.limits, self.sections).unwrap();

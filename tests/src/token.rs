@@ -23,18 +23,42 @@ pub enum Token {
     Embedded,
     /// Debian's SoftHSM2.
     SoftHsm,
+    /// The SM test token under a numbering that `tests/sm-token/profile.toml` fits:
+    /// `complete`, or a liar of its.
+    Sm(&'static str),
 }
 
 impl Token {
-    /// Every kind.
+    /// Every kind that all tests run on.
     pub const ALL: [Self; 2] = [Self::Embedded, Self::SoftHsm];
 
-    /// Its profile's name.
+    /// Its profile's name, or path.
     #[must_use]
     pub fn profile(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
             Self::SoftHsm => "softhsm2",
+            Self::Sm(_) => concat!(env!("CARGO_MANIFEST_DIR"), "/sm-token/profile.toml"),
+        }
+    }
+
+    /// Its module; none of the embedded token.
+    #[must_use]
+    pub fn module(self) -> Option<PathBuf> {
+        match self {
+            Self::Embedded => None,
+            Self::SoftHsm => Some(SOFTHSM_MODULE.into()),
+            // Cargo puts it beside the tests that depend on it.
+            Self::Sm(_) => Some(std::env::current_exe().unwrap().with_file_name("libclaviger_sm_token.so")),
+        }
+    }
+
+    /// Variables that its module reads, beside SoftHSM2's.
+    #[must_use]
+    pub fn environment(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Sm(numbering) => Some((claviger_sm_token::NUMBERING_VARIABLE, numbering)),
+            Self::Embedded | Self::SoftHsm => None,
         }
     }
 }

@@ -45,6 +45,28 @@ fn has_echo(report: &Value) {
 }
 
 #[test]
+fn keys_of_every_kind_are_measured_and_each_has_its_own() {
+    let daemon = Site::new(Token::Embedded).start();
+    let mut keys = std::collections::BTreeSet::new();
+    for (operation, more) in [
+        ("sign", &["--spec", "SM2"][..]),
+        ("sign", &["--algorithm", "RSA_PKCS1_SHA_512"]),
+        ("verify", &["--spec", "EC_P384", "--batch", "2"]),
+        ("asymmetric-encrypt", &["--spec", "SM2", "--size", "100"]),
+        ("asymmetric-decrypt", &["--algorithm", "RSAES_OAEP_SHA_1", "--depth", "3"]),
+        ("mac", &["--spec", "HMAC_SM3", "--size", "100000"]),
+        ("encrypt", &["--spec", "SM4"]),
+    ] {
+        let report = bench(&daemon, &[&[operation, "--level", "software", "--no-baselines"], more].concat());
+        looks_right(&report, operation);
+        assert_eq!(report["level"], "SOFTWARE", "{report}");
+        assert!(keys.insert(report["key"].to_string()), "{report}");
+    }
+    looks_right(&bench(&daemon, &["digest", "--algorithm", "SM3", "--no-baselines"]), "digest");
+    daemon.terminate();
+}
+
+#[test]
 fn every_operation_is_measured_beside_the_bare_echo() {
     let daemon = Site::new(Token::Embedded).start();
     // No clavigerd at this path: said, and no failure.

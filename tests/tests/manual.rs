@@ -55,6 +55,9 @@ fn every_command_has_a_page_that_groff_reads_without_a_warning() {
         "claviger.1",
         "claviger-key-create.1",
         "claviger-data-key-generate.1",
+        "claviger-data-key-export.1",
+        "claviger-asymmetric-decrypt.1",
+        "claviger-verify-mac.1",
         "clavigerd-hsm-init.1",
         "claviger.toml.5",
     ] {

@@ -42,7 +42,7 @@ fn recovery_files(site: &Site) -> Vec<PathBuf> {
 fn fire(site: &Site) {
     match site.token() {
         Token::Embedded => std::fs::remove_dir_all(site.state_dir().join("token")).unwrap(),
-        Token::SoftHsm => {
+        Token::SoftHsm | Token::Sm(_) => {
             site.softhsm().wipe();
             site.softhsm().init_token();
         }

@@ -9,6 +9,7 @@ mod args;
 mod bench;
 mod color;
 mod commands;
+mod defaults;
 #[cfg(test)]
 mod examples;
 mod failure;

@@ -89,6 +89,9 @@ pub(crate) struct Described {
     pub(crate) deletion_protection: bool,
     pub(crate) material_expires_at: Option<String>,
     pub(crate) sm2_user_id: Option<Text>,
+    /// The same for people, what isn't text in it replaced.
+    #[serde(skip)]
+    pub(crate) sm2_user: Option<String>,
     pub(crate) hardware: bool,
     pub(crate) members: Vec<String>,
 }
@@ -262,6 +265,7 @@ impl From<DescribeKeyReply> for Described {
             erased_at: key.erased_at.map(time),
             deletion_protection: key.deletion_protection,
             material_expires_at: key.material_expires_at.map(time),
+            sm2_user: key.sm2_user_id.as_ref().map(|id| String::from_utf8_lossy(&id.0).into_owned()),
             sm2_user_id: key.sm2_user_id.map(|id| Text::base64(&id.0)),
             hardware: key.assurance.hardware,
             members: key.assurance.members,

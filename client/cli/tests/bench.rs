@@ -88,3 +88,85 @@ fn a_daemon_that_goes_away_or_says_nothing_ends_the_run_without_figures() {
     });
     assert_eq!((ran.code, ran.error_code(), ran.stdout.len()), (1, "Timeout", 0), "{ran:?}");
 }
+
+/// Answers like a daemon that signs: with the digest's and the message's first byte.
+fn signs(request: claviger_protocol::Request, wrong: bool) -> Result<claviger_protocol::Reply, Code> {
+    use claviger_protocol::body::{
+        AsymmetricSignReply, AsymmetricVerifyReply, CreateKeyReply, MessageDigestReply,
+    };
+    use claviger_protocol::{Reply, Request};
+
+    let (key_id, key_version_id) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
+    match request {
+        Request::DescribeKey(_) => Err(Code::NotFound),
+        Request::CreateKey(r) => {
+            assert_eq!((r.spec.name(), r.usage.unwrap().name()), ("SM2", "SIGN_VERIFY"));
+            Ok(Reply::CreateKey(CreateKeyReply { key_id, key_version_id: Some(key_version_id) }))
+        }
+        Request::AsymmetricSign(r) => {
+            let signature = vec![r.algorithm.number(), r.message.expose()[0]].into();
+            Ok(Reply::AsymmetricSign(AsymmetricSignReply { key_id, key_version_id, signature }))
+        }
+        Request::AsymmetricVerify(r) => {
+            let valid = !wrong && r.signature.0 == [r.algorithm.number(), r.message.expose()[0]];
+            Ok(Reply::AsymmetricVerify(AsymmetricVerifyReply { key_id, key_version_id, valid }))
+        }
+        Request::MessageDigest(r) => {
+            let digest = vec![0; r.algorithm.len() - usize::from(wrong)].into();
+            Ok(Reply::MessageDigest(MessageDigestReply { digest }))
+        }
+        other => panic!("{:?} isn't sent here", other.opcode()),
+    }
+}
+
+/// A run against [`signs`], each connection served by a task of its own.
+fn signing(args: &[&str], wrong: bool) -> Ran {
+    let daemon = OnThread::run(move |fake| async move {
+        loop {
+            let mut peer = fake.accept().await;
+            tokio::spawn(async move {
+                while let Some((header, request)) = peer.next_request().await {
+                    match signs(request, wrong) {
+                        Ok(reply) => peer.reply(&header, &reply).await,
+                        Err(code) => peer.refuse(&header, code, "no", 0).await,
+                    }
+                }
+            });
+        }
+    });
+    claviger(Some(daemon.path()), &[&["bench"], args, &RUN[2..], &["--level", "software"]].concat(), b"")
+}
+
+#[test]
+fn a_spec_has_its_own_key_and_its_replies_are_checked() {
+    for operation in ["sign", "verify"] {
+        let ran = signing(&["--json", operation, "--spec", "SM2"], false);
+        let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        assert_eq!((ran.code, &report["calls"]), (0, &9.into()), "{report}");
+        assert_eq!((&report["spec"], &report["algorithm"]), (&"SM2".into(), &"SM2DSA".into()), "{report}");
+        assert_eq!(report["key"], "alias/claviger-bench-software-sm2", "{report}");
+        let ran = signing(&[operation, "--spec", "SM2"], true);
+        assert_eq!((ran.code, ran.error_code(), ran.stdout.len()), (1, "WrongReply", 0), "{ran:?}");
+    }
+    let ran = signing(&["--json", "digest", "--algorithm", "SM3"], false);
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let named = (&report["algorithm"], &report["key"], &report["spec"]);
+    assert_eq!(named, (&"SM3".into(), &Value::Null, &Value::Null), "{report}");
+    assert_eq!(signing(&["digest"], true).error_code(), "WrongReply");
+}
+
+#[test]
+fn keys_and_algorithms_that_an_operation_does_not_take_are_bad_usage() {
+    for (args, part) in [
+        (&["sign", "--spec", "AES_256"][..], "RSA_2048, RSA_3072, RSA_4096, EC_P256, EC_P384, SM2"),
+        (&["mac", "--spec", "SM2"], "HMAC_256"),
+        (&["digest", "--spec", "SM2"], "uses no key"),
+        (&["verify", "--spec", "SM2", "--algorithm", "ECDSA_SHA_256"], "SM2 keys have no ECDSA_SHA_256"),
+        (&["sign", "--spec", "SM2", "--algorithm", "SM3"], "expected one of"),
+        (&["digest", "--algorithm", "MD5"], "expected one of"),
+    ] {
+        let ran = signing(args, false);
+        assert_eq!((ran.code, ran.error_code()), (2, "Usage"), "{args:?} {ran:?}");
+        assert!(ran.stderr.contains(part), "{args:?} {ran:?}");
+    }
+}

@@ -1,5 +1,5 @@
-//! The two names that the executable exports, and the one function of Kryoptic's
-//! list that is ours.
+//! The two names that the executable exports, and our own C_Initialize in Kryoptic's
+//! function list.
 //!
 //! Every `unsafe` here is a C entry point of PKCS#11 v3.2: the standard, not this
 //! code, says which pointers a caller passes.
@@ -17,7 +17,7 @@ use kryoptic_lib::pkcs11::{
     CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
 };
 
-use crate::ARGUMENT;
+use crate::{ARGUMENT, kwp};
 
 /// What callers get pointers into; made once, never moved, never changed.
 struct Tables {
@@ -47,6 +47,7 @@ fn tables() -> Option<&'static Tables> {
         list.C_GetInterface = Some(C_GetInterface);
         // Kryoptic's own would hand out lists without our C_Initialize.
         list.C_GetInterfaceList = Some(no_interface_list);
+        kwp::install(&mut list);
         let tables: &'static mut Tables = Box::leak(Box::new(Tables { list, interface }));
         tables.interface.pFunctionList = (&raw const tables.list).cast::<c_void>();
         Some(tables)

@@ -1,5 +1,5 @@
 //! The PKCS#11 token that is linked into the daemon: Kryoptic's function list with
-//! our own `C_Initialize`, under the two entry points by which any PKCS#11 module
+//! our own `C_Initialize` and RFC 5649's older number, under the two entry points by which any PKCS#11 module
 //! is found. What lives here: the exports, and where the token keeps its files.
 //! What must not: anything about keys, PINs, or what the daemon does with the token.
 //!
@@ -9,6 +9,7 @@
 //! [`configure`] remembers it here, and our `C_Initialize` hands it on.
 
 mod exports;
+mod kwp;
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, OpenOptions};

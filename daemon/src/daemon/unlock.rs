@@ -15,7 +15,7 @@ use super::{DOMAIN_MISSING, DaemonError};
 use crate::backend::hsm;
 use crate::backend::hsm::domain::{Domain, DomainError};
 use crate::backend::hsm::member::Member;
-use crate::backend::hsm::probe::{ProbeReport, SpecReport};
+use crate::backend::hsm::probe::ProbeReport;
 use crate::config::{Config, MemberConfig};
 use crate::edge::{Edge, Worker};
 use crate::keyring::Keyring;
@@ -166,12 +166,6 @@ fn open_blocking(
 
 /// What a member's tests say of each key spec, as status shows it.
 pub(super) fn spec_statuses(report: &ProbeReport) -> Vec<SpecStatus> {
-    let status = |report: &SpecReport| {
-        Some(SpecStatus {
-            spec: report.spec.parse().ok()?,
-            available: report.available,
-            reason: report.reason.clone().unwrap_or_default(),
-        })
-    };
-    report.specs.iter().filter_map(status).collect()
+    let status = |(spec, available, reason)| SpecStatus { spec, available, reason };
+    report.by_spec().into_iter().map(status).collect()
 }

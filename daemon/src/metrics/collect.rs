@@ -174,9 +174,11 @@ impl Exposition {
 /// Lanes of the member in use.
 fn lanes(text: &mut Text, keyring: &Keyring) {
     let member = keyring.member();
-    let lanes: [(&str, &Lane); 2] = [("serve", &member.serve), ("make", &member.make)];
+    let pairs = (0..).zip(&member.asymmetric).map(|(number, lane)| (format!("pair_{number}"), lane));
+    let one = [("serve".to_owned(), &member.serve), ("make".to_owned(), &member.make)];
+    let lanes: Vec<(String, &Arc<Lane>)> = one.into_iter().chain(pairs).collect();
     let mut calls = text.family(&f::LANE_CALLS);
-    for (name, lane) in lanes {
+    for (name, lane) in &lanes {
         let counts = lane.counts();
         calls
             .sample(&[&member.name, name, "in_place"], counts.in_place.get())
@@ -184,19 +186,19 @@ fn lanes(text: &mut Text, keyring: &Keyring) {
             .sample(&[&member.name, name, "refused"], counts.refused.get());
     }
     let mut failures = text.family(&f::LANE_FAILURES);
-    for (name, lane) in lanes {
+    for (name, lane) in &lanes {
         failures.sample(&[&member.name, name], lane.counts().failures.get());
     }
     let mut wait = text.family(&f::LANE_WAIT);
-    for (name, lane) in lanes {
+    for (name, lane) in &lanes {
         wait.histogram(&[&member.name, name], &lane.counts().wait.snapshot());
     }
     let mut hold = text.family(&f::LANE_HOLD);
-    for (name, lane) in lanes {
+    for (name, lane) in &lanes {
         hold.histogram(&[&member.name, name], &lane.counts().hold.snapshot());
     }
     let mut backlog = text.family(&f::LANE_BACKLOG);
-    for (name, lane) in lanes {
+    for (name, lane) in &lanes {
         backlog.sample(&[&member.name, name], lane.backlog());
     }
 }

@@ -102,7 +102,7 @@ impl Token for SimToken {
                 Ok(Answer::Generated { wrapped, check_value: check_value(&key) })
             }
             Command::Generate { spec, .. } => Err(HsmError::Unsupported(spec.to_string())),
-            Command::Unwrap { wrapped, template, check_value: expected } => {
+            Command::Unwrap { wrapped, template, check_value: expected, .. } => {
                 if wrapped.generation != GENERATION {
                     return Err(HsmError::NoSuchRoot(wrapped.generation));
                 }
@@ -114,6 +114,7 @@ impl Token for SimToken {
                 let kind = match template {
                     Template::AesDeriveOnly => Kind::Parent,
                     Template::AesDirect => Kind::Cipher,
+                    other => return Err(HsmError::Unsupported(format!("{other:?}"))),
                 };
                 Ok(self.keep(kind, key))
             }
@@ -144,6 +145,10 @@ impl Token for SimToken {
                 Ok(Answer::Done)
             }
             Command::Canary => Ok(Answer::Done),
+            Command::UnwrapPair { .. }
+            | Command::Sign { .. }
+            | Command::PrivateDecrypt { .. }
+            | Command::Mac { .. } => Err(HsmError::Unsupported("it has AES_256 alone".to_owned())),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use claviger_protocol::limits::MAX_BATCH_ITEMS;
-use claviger_protocol::{KeyRef, Protection};
+use claviger_protocol::{KeyRef, KeySpec, Protection};
 
 use super::operations::{OPERATIONS, Operation};
 
@@ -14,8 +14,8 @@ use super::operations::{OPERATIONS, Operation};
 const MAX_SECONDS: f64 = 3600.0;
 
 pub(crate) const EXAMPLES: &str = "\
-ping sends a payload there and back; decrypt opens one blob again and again; create-key makes
-keys, which stay: it is for daemons that are thrown away afterwards.
+ping sends a payload there and back; decrypt opens one blob again and again, verify checks one
+signature; create-key makes keys, which stay: it is for daemons that are thrown away afterwards.
 
 Every round measures the daemon first and then, by the same client with the same calls, a bare
 echo server, which answers with the daemon's own bytes and does nothing for them. The figures
@@ -34,7 +34,9 @@ socket only; keys can't be deleted yet). The exit code is 1 if any call failed.
 Examples:
   claviger bench encrypt --level software
   claviger bench encrypt --level hsm --clients 4 --depth 64 --seconds 6
-  claviger bench decrypt alias/pay --batch 64 --json";
+  claviger bench decrypt alias/pay --batch 64 --json
+  claviger bench sign --spec SM2 --level software
+  claviger bench asymmetric-decrypt --spec RSA_3072 --algorithm RSAES_OAEP_SHA_1";
 
 /// What to measure, and how long.
 #[derive(Debug, Args)]
@@ -53,7 +55,7 @@ pub(crate) struct Bench {
     /// Calls in each frame; 1 is a frame of its own for each
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_BATCH_ITEMS as i64))]
     pub(crate) batch: u32,
-    /// Bytes of the plaintext, the payload, the data key or the random bytes
+    /// Bytes of the plaintext, the message, the payload, the data key or the random bytes
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) size: u32,
     /// How long to measure the daemon, all rounds together; the baselines take as long again
@@ -68,6 +70,13 @@ pub(crate) struct Bench {
     /// Seconds of calls before each measurement that don't count
     #[arg(long, default_value = "0.2", value_name = "N", value_parser = warmup)]
     pub(crate) warmup: Duration,
+    /// The spec of the benchmark's own key; the first that the operation takes if not given:
+    /// AES_256, RSA_2048 or HMAC_256
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) spec: Option<KeySpec>,
+    /// How to sign, to encrypt to a pair or to hash; as `sign`, `asymmetric encrypt` and SHA_256 if not given
+    #[arg(long)]
+    pub(crate) algorithm: Option<String>,
     /// The level of the benchmark's own key: hsm or software
     #[arg(long, default_value = "hsm", conflicts_with = "key", value_name = "LEVEL")]
     pub(crate) level: Protection,

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_client::{Client, Options};
-use claviger_protocol::Protection;
+use claviger_protocol::{KeySpec, Protection};
 
 pub(crate) use self::args::{Bench, EXAMPLES};
 use self::echo::Echo;
 use self::figures::{Errors, Figures, Tally, count};
 use self::in_process::Speed;
 use self::load::{Bound, Load, Pace};
+use self::operations::Kind;
 use self::report::{Ratios, Report};
 use self::subject::Target;
 use crate::args::Global;
@@ -105,7 +106,7 @@ impl Rounds {
 /// Refuses what the daemon would refuse every time.
 fn check(args: &Bench, max_in_flight: u32, max_plaintext: u32) -> Result<(), Failure> {
     let (name, mut most) = (args.operation.name, args.operation.max_size);
-    if args.operation.keyed {
+    if is_plaintext(args.operation.kind) {
         most = most.min(max_plaintext as usize);
     }
     if args.size as usize > most {
@@ -123,10 +124,24 @@ fn check(args: &Bench, max_in_flight: u32, max_plaintext: u32) -> Result<(), Fai
     if args.operation.lasting && args.requests.is_none() {
         return Err(Failure::usage(format!("what {name} makes stays; say how many with --requests N")));
     }
-    if args.key.is_some() && !args.operation.keyed {
+    if args.key.is_some() && !args.operation.kind.keyed() {
         return Err(Failure::usage(format!("{name} uses no key; leave KEY out")));
     }
-    Ok(())
+    match args.spec {
+        Some(_) if !args.operation.kind.keyed() => {
+            Err(Failure::usage(format!("{name} uses no key; leave --spec out")))
+        }
+        Some(spec) if args.operation.kind.specs().all(|taken| taken != spec) => {
+            let takes: Vec<_> = args.operation.kind.specs().map(KeySpec::name).collect();
+            Err(Failure::usage(format!("{name} takes keys of {}; mend --spec", takes.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what `--size` says is a plaintext, which the daemon bounds.
+fn is_plaintext(kind: Kind) -> bool {
+    matches!(kind, Kind::Symmetric | Kind::Encryption)
 }
 
 /// A round's share of the whole.
@@ -147,13 +162,14 @@ async fn in_process(
     target: &Target,
     notes: &mut Vec<String>,
 ) -> Option<Speed> {
-    let names = args.operation.in_process.filter(|_| !args.no_baselines)?;
-    let software = target.level == Some(Protection::Software);
-    let wanted = if software { names.software } else { names.hsm };
+    if args.no_baselines {
+        return None;
+    }
+    let wanted = args.operation.in_process(target.level, target.spec())?;
     // The time of one round: it is one thread's work, and varies less than the socket's.
     let time = args.requests.map_or(args.seconds / args.rounds, |_| SHORT);
     let measured = match program_for(client, args).await {
-        Ok(program) => in_process::measure(&program, args.config.as_deref(), wanted, time, args.size).await,
+        Ok(program) => in_process::measure(&program, args.config.as_deref(), &wanted, time, args.size).await,
         Err(why) => Err(why),
     };
     measured.map_err(|why| notes.push(format!("nothing was measured in-process: {why}"))).ok()
@@ -191,6 +207,8 @@ fn report(
     Report {
         operation: args.operation.name,
         key: target.key().map(ToString::to_string),
+        spec: target.spec().map(KeySpec::name),
+        algorithm: target.algorithm(),
         level: target.level.map(Protection::name),
         clients: args.clients,
         depth: args.depth,

@@ -13,6 +13,8 @@ use crate::output::table;
 pub(crate) struct Report {
     pub(crate) operation: &'static str,
     pub(crate) key: Option<String>,
+    pub(crate) spec: Option<&'static str>,
+    pub(crate) algorithm: Option<&'static str>,
     pub(crate) level: Option<&'static str>,
     pub(crate) clients: u32,
     pub(crate) depth: u32,
@@ -68,14 +70,14 @@ impl Ratios {
 impl Report {
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
-        let under = self
-            .key
-            .as_ref()
-            .map_or(String::new(), |key| format!(" under {key} ({})", self.level.unwrap_or("unknown level")));
+        let kind: Vec<_> = [self.spec, self.level].into_iter().flatten().collect();
+        let under =
+            self.key.as_ref().map_or(String::new(), |key| format!(" under {key} ({})", kind.join(", ")));
+        let how = self.algorithm.map_or(String::new(), |algorithm| format!(" by {algorithm}"));
         let (plural, batch) = (if self.clients == 1 { "" } else { "s" }, self.batch);
         let _ = writeln!(
             out,
-            "{}, {} bytes{under}: {} client{plural}, depth {}{}, medians of {} rounds",
+            "{}{how}, {} bytes{under}: {} client{plural}, depth {}{}, medians of {} rounds",
             self.operation,
             self.size,
             self.clients,
@@ -166,6 +168,8 @@ mod tests {
         let mut report = Report {
             operation: "encrypt",
             key: Some("alias/a".to_owned()),
+            spec: Some("AES_256"),
+            algorithm: None,
             level: Some("HSM"),
             clients: 2,
             depth: 8,
@@ -183,7 +187,7 @@ mod tests {
             notes: vec!["made alias/a".to_owned()],
         };
         let text = "\
-encrypt, 32 bytes under alias/a (HSM): 2 clients, depth 8, batches of 4, medians of 3 rounds
+encrypt, 32 bytes under alias/a (AES_256, HSM): 2 clients, depth 8, batches of 4, medians of 3 rounds
             OPS/S  P50 µs  P99 µs  P99.9 µs  MAX µs
 claviger    200    20.0    20.0    20.0      20.0
 bare echo   1000   10.0    10.0    10.0      10.0

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use claviger_client::{Client, Error, RawReply, new_key};
+use claviger_client::{Client, Error, RawReply, new_key, verification};
 use claviger_protocol::body::{BatchItem, BatchRequest};
 use claviger_protocol::{
-    Alias, Code, Description, EncryptionContext, KeyRef, KeySpec, Opcode, Protection, Reply, Request,
-    SecretBytes,
+    Alias, Code, Description, EncryptionContext, KeyRef, KeySpec, KeyUsage, Opcode, Protection, Reply,
+    Request, SecretBytes,
 };
 
 use super::args::Bench;
 use super::load::{self, Call};
-use super::operations::{Operation, Proof, Subject};
+use super::operations::{self, Algorithm, Needs, Operation, Proof, Subject};
 use crate::failure::Failure;
 
 /// What is called, and under which key.
@@ -29,22 +29,43 @@ impl Target {
     /// Finds or makes the key and what else the operation needs.
     pub(crate) async fn prepare(client: &Client, args: &Bench) -> Result<Self, Failure> {
         let payload = SecretBytes::new(vec![0x5a; args.size as usize]);
-        let mut subject = Subject { key: None, payload, level: args.level, blob: Vec::new() };
-        let (mut level, mut made) = (None, false);
-        if args.operation.keyed {
-            let (key, protection, new) = match &args.key {
-                Some(key) => (key.clone(), client.describe_key(key.clone()).await?.protection, false),
-                None => own_key(client, args.level).await?,
+        let kind = args.operation.kind;
+        let (mut found, mut made) = (None, false);
+        if let Some(usage) = kind.usage() {
+            let (key, new) = match &args.key {
+                Some(key) => (described(client, key.clone()).await?, false),
+                None => {
+                    let first = || kind.specs().next().unwrap_or(KeySpec::Aes256);
+                    own_key(client, args.level, args.spec.unwrap_or_else(first), usage).await?
+                }
             };
-            let sealed = client.encrypt(key.clone(), subject.payload.clone(), none()).await?;
-            subject.blob = sealed.ciphertext_blob.0;
-            subject.key = Some(key);
-            (level, made) = (Some(protection), new);
+            (found, made) = (Some(key), new);
         }
+        let spec = found.as_ref().map_or(KeySpec::Aes256, |found| found.spec);
+        let mut level = found.as_ref().map(|found| found.protection);
         if args.operation.lasting {
             level = Some(args.level);
         }
+        let algorithm = kind.algorithm(spec, args.algorithm.as_deref())?;
+        let key = found.map(|found| found.key);
+        let mut subject = Subject { key, spec, algorithm, payload, level: args.level, made: Vec::new() };
+        subject.made = needed(client, args.operation.needs, &subject).await?;
         Ok(Self { operation: args.operation, subject: Arc::new(subject), level, made })
+    }
+
+    /// The key's spec, for operations that use one.
+    pub(crate) fn spec(&self) -> Option<KeySpec> {
+        self.key().map(|_| self.subject.spec)
+    }
+
+    /// How it is done, where there is a choice.
+    pub(crate) fn algorithm(&self) -> Option<&'static str> {
+        match self.subject.algorithm {
+            Algorithm::Only => None,
+            Algorithm::Signing(algorithm) => Some(algorithm.name()),
+            Algorithm::Encryption(algorithm) => Some(algorithm.name()),
+            Algorithm::Digest(algorithm) => Some(algorithm.name()),
+        }
     }
 
     /// The key, for operations that use one.
@@ -89,33 +110,96 @@ impl Target {
             let opcode = (self.operation.request)(&self.subject).opcode();
             reply = Reply::decode(opcode, last.body.expose()).map_err(|error| wrong(&error.to_string()))?;
         }
-        match (self.operation.check)(&self.subject, reply) {
-            Some(Proof::Compared) => Ok(()),
-            Some(Proof::Opens { blob, plaintext }) => {
-                let opened = client.decrypt(self.subject.key.clone(), blob, none()).await?;
-                let same = opened.plaintext == plaintext;
-                if same { Ok(()) } else { Err(wrong("its blob opens to something else")) }
-            }
-            Some(Proof::Exists(id)) => {
-                let found = client.describe_key(id.into()).await?.key_id == id;
-                if found { Ok(()) } else { Err(wrong("its key is another one")) }
-            }
-            None => Err(wrong("it isn't what was asked for")),
-        }
+        let proof = (self.operation.check)(&self.subject, reply);
+        let proof = proof.ok_or_else(|| wrong("it isn't what was asked for"))?;
+        self.holds(client, proof).await?.map_or(Ok(()), |what| Err(wrong(what)))
     }
+
+    /// What is wrong about a reply that has this to show.
+    async fn holds(&self, client: &Client, proof: Proof) -> Result<Option<&'static str>, Failure> {
+        let (subject, payload) = (&self.subject, self.subject.payload.clone());
+        let (right, what) = match proof {
+            Proof::Compared => (true, ""),
+            Proof::Opens { blob, plaintext } => {
+                let opened = client.decrypt(subject.key.clone(), blob, none()).await?;
+                (opened.plaintext == plaintext, "its blob opens to something else")
+            }
+            Proof::Verifies(signature) => {
+                let request = verification(operations::signed(subject), signature);
+                (client.verify(request).await?.valid, "its signature isn't valid")
+            }
+            Proof::Decrypts(ciphertext) => {
+                let (key, algorithm) = (operations::key(subject), operations::encryption(subject));
+                let opened = client.asymmetric_decrypt(key, None, algorithm, ciphertext).await?;
+                (opened.plaintext == payload, "its ciphertext decrypts to something else")
+            }
+            Proof::Authenticates(mac) => {
+                let checked = client.verify_mac(operations::key(subject), None, payload, mac).await?;
+                (checked.valid, "its MAC isn't right")
+            }
+            Proof::Exists(id) => {
+                (client.describe_key(id.into()).await?.key_id == id, "its key is another one")
+            }
+        };
+        Ok((!right).then_some(what))
+    }
+}
+
+/// Makes what an operation needs, with its key.
+async fn needed(client: &Client, needs: Needs, subject: &Subject) -> Result<Vec<u8>, Failure> {
+    let (key, payload) = (operations::key(subject), subject.payload.clone());
+    Ok(match needs {
+        Needs::Nothing => Vec::new(),
+        Needs::Blob => client.encrypt(key, payload, none()).await?.ciphertext_blob.0,
+        Needs::Signature => client.sign(operations::signed(subject)).await?.signature.0,
+        Needs::Ciphertext => {
+            let algorithm = operations::encryption(subject);
+            client.asymmetric_encrypt(key, None, algorithm, payload).await?.ciphertext.0
+        }
+    })
 }
 
 fn none() -> EncryptionContext {
     EncryptionContext::default()
 }
 
-/// The benchmark's own key of a level, and whether it was made just now.
-async fn own_key(client: &Client, level: Protection) -> Result<(KeyRef, Protection, bool), Failure> {
-    let name = format!("alias/claviger-bench-{}", level.name().to_lowercase());
+/// A key of the run.
+struct Found {
+    key: KeyRef,
+    spec: KeySpec,
+    protection: Protection,
+}
+
+async fn described(client: &Client, key: KeyRef) -> Result<Found, Error> {
+    let found = client.describe_key(key.clone()).await?;
+    Ok(Found { key, spec: found.spec, protection: found.protection })
+}
+
+/// The name of the benchmark's own key; a spec's usages have a key each.
+fn own_name(level: Protection, spec: KeySpec, usage: KeyUsage) -> String {
+    let mut name = format!("alias/claviger-bench-{}", level.name().to_lowercase());
+    if spec != KeySpec::Aes256 {
+        name.push('-');
+        name.push_str(&spec.name().to_lowercase());
+    }
+    if spec.usages().first() != Some(&usage) {
+        name.push_str("-decrypt");
+    }
+    name
+}
+
+/// The benchmark's own key, and whether it was made just now.
+async fn own_key(
+    client: &Client,
+    level: Protection,
+    spec: KeySpec,
+    usage: KeyUsage,
+) -> Result<(Found, bool), Failure> {
+    let name = own_name(level, spec, usage);
     let invalid = |error: claviger_protocol::names::NameError| Failure::local("Internal", error.to_string());
     let key: KeyRef = name.parse().map_err(invalid)?;
-    match client.describe_key(key.clone()).await {
-        Ok(found) => return Ok((key, found.protection, false)),
+    match described(client, key.clone()).await {
+        Ok(found) => return Ok((found, false)),
         Err(Error::Refused { code: Code::NotFound, .. }) => {}
         Err(Error::Refused { code: Code::AccessDenied, .. }) => {
             return Err(Failure::usage(format!(
@@ -125,9 +209,24 @@ async fn own_key(client: &Client, level: Protection) -> Result<(KeyRef, Protecti
         }
         Err(error) => return Err(error.into()),
     }
-    let mut request = new_key(KeySpec::Aes256, level);
+    let mut request = new_key(spec, level);
+    request.usage = Some(usage);
     request.alias = Some(Alias::new(name.clone()).map_err(invalid)?);
     request.description = Description::new("made by claviger bench").map_err(invalid)?;
     client.create_key(request).await?;
-    Ok((key, level, true))
+    Ok((Found { key, spec, protection: level }, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_keys_have_names_of_their_own() {
+        let name = |spec: KeySpec, usage| own_name(Protection::Hsm, spec, usage);
+        assert_eq!(name(KeySpec::Aes256, KeyUsage::EncryptDecrypt), "alias/claviger-bench-hsm");
+        assert_eq!(name(KeySpec::Sm2, KeyUsage::SignVerify), "alias/claviger-bench-hsm-sm2");
+        assert_eq!(name(KeySpec::Sm2, KeyUsage::EncryptDecrypt), "alias/claviger-bench-hsm-sm2-decrypt");
+        assert_eq!(name(KeySpec::HmacSm3, KeyUsage::GenerateVerifyMac), "alias/claviger-bench-hsm-hmac_sm3");
+    }
 }

@@ -52,6 +52,7 @@ fn key_text(key: &Described) -> String {
         ("aliases", some(&key.aliases.join(", "))),
         ("spec", Some(key.spec.to_owned())),
         ("usage", Some(key.usage.to_owned())),
+        ("SM2 user id", key.sm2_user.clone()),
         ("state", Some(key.state.to_owned())),
         ("protection", Some(format!("{} ({assurance}: {})", key.protection, key.members.join(", ")))),
         ("origin", Some(key.origin.to_owned())),

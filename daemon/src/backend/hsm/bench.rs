@@ -15,6 +15,7 @@ use super::domain::{self, DomainError};
 use super::failure::failed;
 use super::login;
 use super::making::{self, RootError, only_member};
+use super::means::Cipher;
 use super::member::aes_template;
 use super::pkcs11::Pkcs11Token;
 use super::template::{self, Usage};
@@ -84,7 +85,8 @@ impl Rig {
 
     /// The reverse, of one ciphertext.
     pub fn decrypt(&mut self) -> Result<(), HsmError> {
-        let opened = calls::gcm_open(&self.session, self.raw, [0xff; NONCE_LEN], &self.aad, &self.sealed);
+        let opened =
+            calls::gcm_open(&self.session, Cipher::Aes, self.raw, [0xff; NONCE_LEN], &self.aad, &self.sealed);
         opened.map(|plaintext| drop(SecretBytes::new(plaintext))).map_err(|error| failed(&error))
     }
 
@@ -118,7 +120,8 @@ fn serving_key(token: &mut Pkcs11Token, template: Template) -> Result<ObjectId, 
     let other = || HsmError::Fault("a command was answered with another's answer".to_owned());
     let generated = token.execute(&Command::Generate { spec: KeySpec::Aes256, template })?;
     let Answer::Generated { wrapped, check_value } = generated else { return Err(other()) };
-    let unwrapped = token.execute(&Command::Unwrap { wrapped, template, check_value })?;
+    let unwrapped =
+        token.execute(&Command::Unwrap { wrapped, spec: KeySpec::Aes256, template, check_value })?;
     let Answer::Object(object) = unwrapped else { return Err(other()) };
     if template == Template::AesDirect {
         return Ok(object);

@@ -2,14 +2,16 @@
 //! lengths, derivation data. No choice is made here.
 
 use cryptoki::error::Result;
-use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::ekdf::AesCbcDeriveParams;
+use cryptoki::mechanism::vendor_defined::VendorDefinedMechanism;
+use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
 use super::command::HsmError;
 use super::failure::failed;
+use super::means::Cipher;
 use super::template::{self, Usage};
 
 /// Length of a GCM nonce, in bytes.
@@ -29,12 +31,13 @@ pub(super) fn gcm_seal(
     aad: &[u8],
     plaintext: &[u8],
 ) -> std::result::Result<Vec<u8>, HsmError> {
-    gcm_seal_raw(session, key, nonce, aad, plaintext).map_err(|e| failed(&e))?
+    gcm_seal_raw(session, Cipher::Aes, key, nonce, aad, plaintext).map_err(|e| failed(&e))?
 }
 
-/// As [`gcm_seal`], with PKCS#11's own error outside.
+/// As [`gcm_seal`] with either cipher, and PKCS#11's own error outside.
 pub(super) fn gcm_seal_raw(
     session: &Session,
+    cipher: Cipher,
     key: ObjectHandle,
     nonce: [u8; NONCE_LEN],
     aad: &[u8],
@@ -42,7 +45,7 @@ pub(super) fn gcm_seal_raw(
 ) -> Result<std::result::Result<Vec<u8>, HsmError>> {
     let mut used = nonce;
     let parameters = GcmParams::new(&mut used, aad, TAG_BITS.into())?;
-    let sealed = session.encrypt(&Mechanism::AesGcm(parameters), key, plaintext)?;
+    let sealed = session.encrypt(&gcm(cipher, &parameters), key, plaintext)?;
     // Some tokens ignore the caller's nonce and write their own in its place.
     if used != nonce {
         return Ok(Err(HsmError::Unsupported("the token replaced the nonce".to_owned())));
@@ -53,9 +56,10 @@ pub(super) fn gcm_seal_raw(
     Ok(Ok(sealed))
 }
 
-/// AES-GCM decryption of ciphertext ‖ tag; the caller has checked that there is a tag.
+/// The reverse, of ciphertext ‖ tag; the caller has checked that there is a tag.
 pub(super) fn gcm_open(
     session: &Session,
+    cipher: Cipher,
     key: ObjectHandle,
     nonce: [u8; NONCE_LEN],
     aad: &[u8],
@@ -63,7 +67,16 @@ pub(super) fn gcm_open(
 ) -> Result<Vec<u8>> {
     let mut used = nonce;
     let parameters = GcmParams::new(&mut used, aad, TAG_BITS.into())?;
-    session.decrypt(&Mechanism::AesGcm(parameters), key, sealed)
+    session.decrypt(&gcm(cipher, &parameters), key, sealed)
+}
+
+/// CK_GCM_PARAMS under the cipher's number.
+fn gcm<'a>(cipher: Cipher, parameters: &'a GcmParams<'a>) -> Mechanism<'a> {
+    let number = match cipher {
+        Cipher::Aes => MechanismType::AES_GCM,
+        Cipher::Sm4(number) => number,
+    };
+    Mechanism::VendorDefined(VendorDefinedMechanism::new(number, Some(parameters)))
 }
 
 /// CKM_AES_CBC_ENCRYPT_DATA with an IV of zeros over salt ‖ [`SUBKEY_LABEL`]: an

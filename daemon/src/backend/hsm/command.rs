@@ -2,7 +2,9 @@
 //! command runs in the daemon, crosses to a helper process, or to a unit's socket.
 
 pub use claviger_protocol::blob::RESERVED_SALT;
-use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
+use claviger_protocol::{
+    EncryptionAlgorithm, KeySpec, KeyUsage, MacAlgorithm, SecretBytes, SigningAlgorithm,
+};
 
 /// A PKCS#11 object of a session, valid in one epoch of one member only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +83,18 @@ impl Template {
             8 => Some(Self::Sm2Sign),
             9 => Some(Self::Sm2Decrypt),
             _ => None,
+        }
+    }
+
+    /// What keys of such objects are for.
+    #[must_use]
+    pub const fn usage(self) -> KeyUsage {
+        match self {
+            Self::AesDeriveOnly | Self::AesDirect | Self::Sm4Direct | Self::RsaDecrypt | Self::Sm2Decrypt => {
+                KeyUsage::EncryptDecrypt
+            }
+            Self::RsaSign | Self::EcSign | Self::Sm2Sign => KeyUsage::SignVerify,
+            Self::HmacSecret => KeyUsage::GenerateVerifyMac,
         }
     }
 

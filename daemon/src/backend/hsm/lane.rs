@@ -3,6 +3,7 @@
 //! lane's worker. What must not live here: what commands mean, and which lane to use.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -21,7 +22,25 @@ pub struct Lane {
     worker: Worker,
     /// Whether a runtime thread may call the token.
     in_place: bool,
+    /// Queued commands that haven't ended.
+    unfinished: AtomicUsize,
     counts: LaneCounts,
+}
+
+/// One command, counted as unfinished until this is dropped.
+struct Unfinished(Arc<Lane>);
+
+impl Unfinished {
+    fn count(lane: &Arc<Lane>) -> Self {
+        lane.unfinished.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(lane))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// An answer on its way to whoever waits for it. A session object that nobody
@@ -53,13 +72,18 @@ impl Lane {
     /// wait is the worker's capacity.
     #[must_use]
     pub fn new(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
-        Arc::new(Self { token: Mutex::new(token), worker, in_place: true, counts: LaneCounts::default() })
+        Self::with(token, worker, true)
     }
 
     /// A lane of a token that may be slow or hang, so that only the worker calls it.
     #[must_use]
     pub fn queued(token: Box<dyn Token>, worker: Worker) -> Arc<Self> {
-        Arc::new(Self { token: Mutex::new(token), worker, in_place: false, counts: LaneCounts::default() })
+        Self::with(token, worker, false)
+    }
+
+    fn with(token: Box<dyn Token>, worker: Worker, in_place: bool) -> Arc<Self> {
+        let (token, unfinished, counts) = (Mutex::new(token), AtomicUsize::new(0), LaneCounts::default());
+        Arc::new(Self { token, worker, in_place, unfinished, counts })
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<dyn Token>> {
@@ -132,9 +156,10 @@ impl Lane {
         command: Command,
         then: impl FnOnce(Outcome, Duration) + Send + 'static,
     ) -> Result<(), HsmError> {
-        let lane = Arc::clone(self);
+        let unfinished = Unfinished::count(self);
         let asked = self.worker.now();
         let job = move || {
+            let lane = &*unfinished.0;
             let mut token = lane.lock();
             let began = lane.worker.now();
             let outcome = lane.counted(token.execute(&command));
@@ -144,6 +169,7 @@ impl Lane {
             lane.counts.queued.one();
             lane.counts.wait.record(waited);
             lane.counts.hold.record(ended.saturating_sub(began));
+            drop(unfinished);
             then(outcome, waited);
         };
         self.worker.submit(job).map_err(|_| {
@@ -180,6 +206,12 @@ impl Lane {
     #[must_use]
     pub fn counts(&self) -> &LaneCounts {
         &self.counts
+    }
+
+    /// Queued commands that haven't ended: those that wait, and the one under way.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.unfinished.load(Ordering::Relaxed)
     }
 
     /// Commands that wait.
@@ -286,6 +318,23 @@ mod tests {
                 assert_eq!(alive.load(Ordering::SeqCst), 0, "polled {polled}, runs first {runs_first}");
             }
         }
+    }
+
+    #[test]
+    fn what_waits_and_what_is_under_way_is_unfinished() {
+        let (lane, hand, _) = manual(1);
+        let first = lane.run(Command::Canary);
+        assert_eq!((lane.waiting(), lane.backlog()), (1, 1));
+        assert_eq!(lane.run(Command::Canary).now_or_never(), Some(Err(HsmError::Busy)));
+        assert_eq!(lane.waiting(), 1);
+        hand.step(0);
+        assert_eq!(first.now_or_never(), Some(Ok(Answer::Done)));
+        assert_eq!(lane.waiting(), 0);
+        let under_way = Arc::clone(&lane);
+        let seen = lane.run_then(Command::Canary, move |_| assert_eq!(under_way.waiting(), 0));
+        assert_eq!((seen, lane.waiting()), (Ok(()), 1));
+        hand.step(0);
+        assert_eq!(lane.waiting(), 0);
     }
 
     #[tokio::test]

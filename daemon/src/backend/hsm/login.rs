@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use claviger_hsm_profiles::{Layout, Match, Profile, Quirk};
 use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
@@ -76,6 +77,11 @@ impl Opened {
 }
 
 impl LoggedIn {
+    /// Whether the token has a mechanism of a vendor's number.
+    pub(super) fn has(&self, library: &Library, mechanism: MechanismType) -> bool {
+        library.pkcs11.get_mechanism_info(self.slot, mechanism).is_ok()
+    }
+
     /// CKM_* numbers that the token lists.
     pub(super) fn mechanisms(&self, library: &Library) -> Result<Vec<u64>, HsmError> {
         let listed = library.pkcs11.get_mechanism_list(self.slot).map_err(|e| failed(&e))?;

@@ -18,6 +18,7 @@ use super::handover;
 use super::login::{LoggedIn, Opened};
 use super::member::{self, OpenError};
 use super::pkcs11::Pkcs11Token;
+use super::probe::ProbeReport;
 use super::roots::{Role, Roots};
 use super::template;
 use crate::config::{Config, MemberConfig};
@@ -139,7 +140,7 @@ pub(super) fn station(
     let session = opened.session(token)?;
     let roots = Roots::find(&session, &root)?;
     let library = Arc::clone(&opened.library);
-    Ok(Pkcs11Token::new(session, library, profile, roots, 0, 0)?)
+    Ok(Pkcs11Token::new(session, library, (profile, &ProbeReport::promised(profile)), roots, 0, 0)?)
 }
 
 /// Whether every slot holds the same root: each opens what the first has sealed and
@@ -157,7 +158,8 @@ pub(super) fn agree(opened: &Opened, profile: &Profile, root: RootId) -> Result<
     for token in opened.tokens() {
         let mut station = station(opened, token, profile, root)?;
         station.execute(&Command::RootOpen { aad: aad.clone(), sealed: sealed.expose().to_vec() })?;
-        let unwrap = Command::Unwrap { wrapped: wrapped.clone(), template, check_value };
+        let unwrap =
+            Command::Unwrap { wrapped: wrapped.clone(), spec: KeySpec::Aes256, template, check_value };
         let Answer::Object(object) = station.execute(&unwrap)? else { return Err(unexpected()) };
         station.execute(&Command::Destroy { object })?;
     }

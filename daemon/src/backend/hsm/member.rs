@@ -84,9 +84,12 @@ pub struct Member {
     pub serve: Arc<Lane>,
     /// The lane for making keys. Its session objects are not the serving lane's.
     pub make: Arc<Lane>,
+    /// The lanes for private keys that take long, at least one, so that they hold nothing
+    /// else up. Each has a session of the serving slot, and objects of its own.
+    pub asymmetric: Vec<Arc<Lane>>,
     /// What the token can do, as tested when it was opened.
     pub report: ProbeReport,
-    /// The root that both lanes use; `None` where the token doesn't hold it.
+    /// The root that all lanes use; `None` where the token doesn't hold it.
     pub root: Option<RootId>,
     /// What keeps the tokens logged in.
     _owners: Option<Mutex<Owners>>,
@@ -102,11 +105,17 @@ impl Member {
         self.tether.as_ref()
     }
 
+    /// The lane for private keys that has the least to do.
+    #[must_use]
+    pub fn pair_lane(&self) -> &Arc<Lane> {
+        self.asymmetric.iter().min_by_key(|lane| lane.waiting()).unwrap_or(&self.serve)
+    }
+
     /// A member whose token is a helper's.
     pub(super) fn of_helper(
         config: &MemberConfig,
         epoch: u64,
-        (serve, make): (Arc<Lane>, Arc<Lane>),
+        lanes: Lanes,
         report: ProbeReport,
         root: Option<RootId>,
         tether: Tether,
@@ -117,8 +126,9 @@ impl Member {
             epoch,
             hardware: config.profile.hardware,
             aes_template: aes_template(&config.profile),
-            serve,
-            make,
+            serve: lanes.serve,
+            make: lanes.make,
+            asymmetric: lanes.asymmetric,
             report,
             root,
             _owners: None,
@@ -126,7 +136,7 @@ impl Member {
         }
     }
 
-    /// A member of a simulation: two lanes of any make.
+    /// A member of a simulation: two lanes of any make, the first for pairs too.
     #[must_use]
     pub fn simulated(
         name: &str,
@@ -141,6 +151,7 @@ impl Member {
             epoch,
             hardware: false,
             aes_template,
+            asymmetric: vec![Arc::clone(&serve)],
             serve,
             make,
             report: ProbeReport::simulated(),
@@ -171,18 +182,23 @@ pub fn open(
     }
     let opened = login::open(config)?;
     let report = selftest::run(&opened, &config.profile);
-    let start = |kind| lane(&opened, &config.profile, root, epoch, kind, workers, limits);
-    let ((serve, serves), (make, makes)) = (start(Kind::Serve)?, start(Kind::Make)?);
+    let mut rooted = true;
+    let lanes = Lanes::start(config.profile.in_place, workers, limits, |kind| {
+        let (token, found) = token(&opened, (&config.profile, &report), root, epoch, kind)?;
+        rooted &= found;
+        Ok(token)
+    })?;
     Ok(Member {
         name: config.name.clone(),
         profile: config.profile.name.clone(),
         epoch,
         hardware: config.profile.hardware,
         aes_template: aes_template(&config.profile),
-        serve,
-        make,
+        serve: lanes.serve,
+        make: lanes.make,
+        asymmetric: lanes.asymmetric,
         report,
-        root: root.filter(|_| serves && makes).copied(),
+        root: root.filter(|_| rooted).copied(),
         _owners: Some(Mutex::new(opened.into_owners())),
         tether: None,
     })
@@ -196,49 +212,99 @@ pub(super) fn aes_template(profile: &Profile) -> Template {
     }
 }
 
-/// Which of a member's two lanes.
+/// Which of a member's lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Requests.
     Serve,
     /// Making keys.
     Make,
+    /// Private keys: from 0, below [`MAX_ASYMMETRIC`].
+    Asymmetric(u8),
 }
 
-/// A lane, and whether its token holds the root.
-fn lane(
-    opened: &Opened,
-    profile: &Profile,
-    root: Option<&RootId>,
-    epoch: u64,
-    kind: Kind,
-    workers: &Workers,
-    limits: &Limits,
-) -> Result<(Arc<Lane>, bool), OpenError> {
-    let (token, rooted) = token(opened, profile, root, epoch, kind)?;
-    let name = match kind {
-        Kind::Serve => "hsm-serve",
-        Kind::Make => "hsm-make",
-    };
-    let worker = workers
-        .start(name, limits.lane_queue)
-        .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
-    let lane = if profile.in_place { Lane::new(token, worker) } else { Lane::queued(token, worker) };
-    Ok((lane, rooted))
+/// Most lanes for private keys: more threads than cores make none faster.
+pub(super) const MAX_ASYMMETRIC: u8 = 4;
+/// Most lanes of all.
+pub(super) const MAX_LANES: usize = 2 + MAX_ASYMMETRIC as usize;
+
+impl Kind {
+    /// How many lanes for private keys there are: one for each core.
+    pub(super) fn asymmetric(workers: &Workers) -> impl Iterator<Item = Self> + use<> {
+        let cores = u8::try_from(workers.cores()).unwrap_or(MAX_ASYMMETRIC);
+        (0..cores.clamp(1, MAX_ASYMMETRIC)).map(Self::Asymmetric)
+    }
+
+    /// Its place among a member's lanes, below [`MAX_LANES`].
+    pub(super) const fn index(self) -> u8 {
+        match self {
+            Self::Serve => 0,
+            Self::Make => 1,
+            Self::Asymmetric(number) => 2 + number,
+        }
+    }
+
+    /// The lane of a place.
+    pub(super) const fn from_index(index: u8) -> Option<Self> {
+        match index {
+            0 => Some(Self::Serve),
+            1 => Some(Self::Make),
+            2.. if index < MAX_LANES as u8 => Some(Self::Asymmetric(index - 2)),
+            _ => None,
+        }
+    }
+}
+
+/// A member's lanes.
+pub(super) struct Lanes {
+    pub(super) serve: Arc<Lane>,
+    pub(super) make: Arc<Lane>,
+    pub(super) asymmetric: Vec<Arc<Lane>>,
+}
+
+impl Lanes {
+    /// Starts them with the tokens that `token` gives. Where `in_place`, serving and making
+    /// may be called on any thread; private keys never, for they take too long.
+    pub(super) fn start(
+        in_place: bool,
+        workers: &Workers,
+        limits: &Limits,
+        mut token: impl FnMut(Kind) -> Result<Box<dyn Token>, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let mut start = |kind| {
+            let (name, in_place) = match kind {
+                Kind::Serve => ("hsm-serve".to_owned(), in_place),
+                Kind::Make => ("hsm-make".to_owned(), in_place),
+                Kind::Asymmetric(number) => (format!("hsm-pair-{number}"), false),
+            };
+            let token = token(kind)?;
+            let worker = workers
+                .start(&name, limits.lane_queue)
+                .map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
+            Ok(if in_place { Lane::new(token, worker) } else { Lane::queued(token, worker) })
+        };
+        Ok(Self {
+            serve: start(Kind::Serve)?,
+            make: start(Kind::Make)?,
+            asymmetric: Kind::asymmetric(workers).map(start).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// All of them, in the order of [`Kind::index`].
+    pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        [&self.serve, &self.make].into_iter().chain(&self.asymmetric)
+    }
 }
 
 /// A lane's session of a token, and whether it holds the root.
 pub(super) fn token(
     opened: &Opened,
-    profile: &Profile,
+    (profile, report): (&Profile, &ProbeReport),
     root: Option<&RootId>,
     epoch: u64,
     kind: Kind,
 ) -> Result<(Box<dyn Token>, bool), OpenError> {
-    let (token, number) = match kind {
-        Kind::Serve => (opened.serve(), 0),
-        Kind::Make => (opened.make(), 1),
-    };
+    let token = if kind == Kind::Make { opened.make() } else { opened.serve() };
     let session = opened.session(token)?;
     let roots = match root {
         Some(root) => Roots::find(&session, root).map_err(root_error)?,
@@ -246,7 +312,7 @@ pub(super) fn token(
     };
     let rooted = roots.current().is_ok();
     let library = Arc::clone(&opened.library);
-    let token = Pkcs11Token::new(session, library, profile, roots, epoch, number);
+    let token = Pkcs11Token::new(session, library, (profile, report), roots, epoch, kind.index());
     Ok((Box::new(token.map_err(OpenError::from_hsm)?), rooted))
 }
 

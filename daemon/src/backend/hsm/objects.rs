@@ -6,7 +6,7 @@
 //!
 //! [`ObjectId`]: super::command::ObjectId
 
-use cryptoki::object::ObjectHandle;
+use super::means::Held;
 
 /// Number of an object: lane (8 bits) ‖ use of the place (24 bits) ‖ place (32 bits).
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Objects {
 #[derive(Debug)]
 struct Place {
     uses: u32,
-    handle: Option<ObjectHandle>,
+    held: Option<Held>,
 }
 
 const USES_BITS: u32 = 24;
@@ -31,34 +31,34 @@ impl Objects {
     }
 
     /// The number of a new object; `None` where 2^32 are alive.
-    pub(super) fn insert(&mut self, handle: ObjectHandle) -> Option<u64> {
+    pub(super) fn insert(&mut self, held: Held) -> Option<u64> {
         let index = if let Some(index) = self.free.pop() {
             index
         } else {
-            self.places.push(Place { uses: 0, handle: None });
+            self.places.push(Place { uses: 0, held: None });
             u32::try_from(self.places.len() - 1).ok()?
         };
         let place = self.places.get_mut(index as usize)?;
-        place.handle = Some(handle);
+        place.held = Some(held);
         Some(number(self.lane, place.uses, index))
     }
 
-    /// The handle of a number, unless it was removed.
-    pub(super) fn get(&self, number: u64) -> Option<ObjectHandle> {
-        self.places.get(self.index(number)?)?.handle
+    /// The object of a number, unless it was removed.
+    pub(super) fn get(&self, number: u64) -> Option<Held> {
+        self.places.get(self.index(number)?)?.held
     }
 
-    /// Forgets a number and gives its handle, once.
-    pub(super) fn remove(&mut self, number: u64) -> Option<ObjectHandle> {
+    /// Forgets a number and gives its object, once.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Held> {
         let index = self.index(number)?;
         let place = self.places.get_mut(index)?;
-        let handle = place.handle.take()?;
+        let held = place.held.take()?;
         place.uses += 1;
-        // A place whose numbers are used up stays empty: 16 bytes for 16 million objects.
+        // A place whose numbers are used up stays empty: 24 bytes for 16 million objects.
         if place.uses < 1 << USES_BITS {
             self.free.push(u32::try_from(index).ok()?);
         }
-        Some(handle)
+        Some(held)
     }
 
     fn index(&self, wanted: u64) -> Option<usize> {

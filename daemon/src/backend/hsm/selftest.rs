@@ -1,71 +1,88 @@
 //! Known-answer tests of every mechanism that the profile names, on every slot, each
 //! time a member is opened: a number means what the token makes of it, so nothing is
 //! used before it has given an answer that was computed elsewhere. What a test makes
-//! in the token it destroys again.
+//! in the token it destroys again. Secrets other than AES are in `secrets.rs`, pairs in
+//! `pairs.rs`, SM3 and SM4 in `sm.rs`.
 
 use aws_lc_rs::aead;
-use claviger_hsm_profiles::{Derivation, MechanismUse, Profile};
+use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
+use claviger_hsm_profiles::{MechanismUse, Profile, Quirk};
 use cryptoki::error::Error;
 use cryptoki::mechanism::ekdf::AesCbcDeriveParams;
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::ObjectHandle;
+use cryptoki::object::{KeyType, ObjectHandle};
 use cryptoki::session::Session;
 
 use super::calls;
 use super::failure::describe;
 use super::handover::{self, Receiver};
 use super::login::{LoggedIn, Opened};
-use super::probe::{MechanismReport, ProbeReport};
+use super::means::{Cipher, Means};
+use super::probe::{MechanismReport, ProbeReport, RANDOM};
 use super::scrap::Scrap;
 use super::template::{self, Usage};
 
+mod pairs;
+mod secrets;
+mod sm;
 mod vectors;
 
-const RANDOM: &str = "random";
 /// Enough for OAEP with SHA-256, and made in a fraction of a second.
 const TEST_MODULUS_BITS: u64 = 2048;
 
 /// Tests everything.
 pub(super) fn run(opened: &Opened, profile: &Profile) -> ProbeReport {
-    let mut mechanisms = vec![report(RANDOM, None, each(opened, |token| random(&token.owner)))];
-    // A key pair takes long to make: one, where keys are made, tests both of its uses.
+    let mut mechanisms = vec![MechanismReport::new(RANDOM, None, each(opened, |token| random(&token.owner)))];
+    // An RSA pair takes long to make: one, where keys are made, tests both of its uses.
     let (pair, oaep) = rsa(&opened.make().owner, profile);
-    for used in MechanismUse::ALL {
+    let means = Means::of(profile);
+    for &used in MechanismUse::ALL {
         let Some(number) = profile.mechanisms.get(&used).copied() else { continue };
         let outcome = each(opened, |token| {
             listed(opened, token, used, number)?;
-            let session = &token.owner;
             match used {
-                MechanismUse::AesKeyGen => aes_key_gen(session),
-                MechanismUse::AesKeyWrap => aes_key_wrap(session),
-                MechanismUse::AesCbcEncryptData => cbc_encrypt_data(session),
-                MechanismUse::AesGcm => gcm(session),
-                MechanismUse::AesCmac => cmac(session),
                 MechanismUse::RsaKeyPairGen => pair.clone(),
                 MechanismUse::RsaOaep => oaep.clone(),
+                _ => one(&token.owner, &means, used),
             }
         });
-        mechanisms.push(report(used.name(), Some(number), outcome));
+        mechanisms.push(MechanismReport::new(used.name(), Some(number), outcome));
     }
-    ProbeReport::conclude(mechanisms, needed(profile))
+    ProbeReport::conclude(mechanisms, profile)
 }
 
-/// What AES_256 keys need, by the profile's suite.
-fn needed(profile: &Profile) -> &'static [&'static str] {
-    match profile.derivation {
-        Derivation::CbcEncryptData => {
-            &[RANDOM, "aes-key-gen", "aes-key-wrap", "aes-gcm", "aes-cbc-encrypt-data"]
+/// The test of one mechanism on one slot.
+fn one(session: &Session, means: &Means, used: MechanismUse) -> Result<(), String> {
+    use claviger_protocol::{EncryptionAlgorithm as E, KeySpec as K, MacAlgorithm as H};
+    match used {
+        MechanismUse::AesKeyGen => aes_key_gen(session),
+        MechanismUse::AesKeyWrap => aes_key_wrap(session),
+        MechanismUse::AesKeyWrapPad => aes_key_wrap_pad(session, means),
+        MechanismUse::AesCbcEncryptData => cbc_encrypt_data(session),
+        MechanismUse::AesGcm => gcm(session),
+        MechanismUse::AesCmac => cmac(session),
+        MechanismUse::RsaKeyPairGen | MechanismUse::RsaOaep => Ok(()),
+        MechanismUse::RsaPkcs => pairs::signs(session, means, &[K::Rsa2048], &pairs::PKCS1),
+        MechanismUse::RsaPss => pairs::signs(session, means, &[K::Rsa2048], &pairs::PSS),
+        MechanismUse::RsaOaepSha1 => pairs::decrypts(session, means, K::Rsa2048, E::RsaesOaepSha1),
+        // Raw RSA is there for this alone.
+        MechanismUse::RsaOaepSha256 | MechanismUse::RsaX509 => {
+            pairs::decrypts(session, means, K::Rsa2048, E::RsaesOaepSha256)
         }
-        Derivation::None => &[RANDOM, "aes-key-gen", "aes-key-wrap", "aes-gcm", "aes-cmac"],
-    }
-}
-
-fn report(used_for: &str, number: Option<u64>, outcome: Result<(), String>) -> MechanismReport {
-    MechanismReport {
-        used_for: used_for.to_owned(),
-        mechanism: number.map(|number| format!("0x{number:04X}")),
-        ok: outcome.is_ok(),
-        reason: outcome.err(),
+        MechanismUse::EcKeyPairGen => pairs::generates(session, means, &[K::EcP256, K::EcP384]),
+        MechanismUse::Ecdsa => pairs::signs(session, means, &[K::EcP256, K::EcP384], &pairs::ECDSA),
+        MechanismUse::GenericSecretKeyGen => secrets::generic_secret_key_gen(session),
+        MechanismUse::HmacSha256 => secrets::hmac(session, means, H::HmacSha256),
+        MechanismUse::HmacSha384 => secrets::hmac(session, means, H::HmacSha384),
+        MechanismUse::HmacSha512 => secrets::hmac(session, means, H::HmacSha512),
+        MechanismUse::HmacSm3 => secrets::hmac(session, means, H::HmacSm3),
+        MechanismUse::Sm3 => sm::sm3(session, means),
+        MechanismUse::Sm4KeyGen => sm::sm4_key_gen(session, means),
+        MechanismUse::Sm4Ecb => sm::sm4_ecb(session, means),
+        MechanismUse::Sm4Gcm => sm::sm4_gcm(session, means),
+        MechanismUse::Sm2KeyPairGen => pairs::generates(session, means, &[K::Sm2]),
+        MechanismUse::Sm2Sign => pairs::signs(session, means, &[K::Sm2], &pairs::SM2),
+        MechanismUse::Sm2Encrypt => pairs::decrypts(session, means, K::Sm2, E::Sm2Pke),
     }
 }
 
@@ -74,24 +91,49 @@ fn each(opened: &Opened, test: impl Fn(&LoggedIn) -> Result<(), String>) -> Resu
 }
 
 fn listed(opened: &Opened, token: &LoggedIn, used: MechanismUse, number: u64) -> Result<(), String> {
-    if number != *callable(used) {
+    let missing = || "the token doesn't list it".to_owned();
+    let Some(callable) = callable(used) else {
+        let number = MechanismType::new_vendor_defined(number).map_err(|e| said(&e))?;
+        return if token.has(&opened.library, number) { Ok(()) } else { Err(missing()) };
+    };
+    if number != *callable {
         return Err(format!("this version can't call mechanism 0x{number:04X} for it"));
     }
     let listed = token.mechanisms(&opened.library).map_err(|e| e.to_string())?;
-    if listed.contains(&number) { Ok(()) } else { Err("the token doesn't list it".to_owned()) }
+    if listed.contains(&number) { Ok(()) } else { Err(missing()) }
 }
 
-/// The one mechanism that this version knows for a use.
-const fn callable(used: MechanismUse) -> MechanismType {
-    match used {
+/// The one mechanism that this version knows for a use; any number where it is a vendor's.
+const fn callable(used: MechanismUse) -> Option<MechanismType> {
+    Some(match used {
         MechanismUse::AesKeyGen => MechanismType::AES_KEY_GEN,
         MechanismUse::AesKeyWrap => MechanismType::AES_KEY_WRAP,
+        MechanismUse::AesKeyWrapPad => MechanismType::AES_KEY_WRAP_PAD,
         MechanismUse::AesCbcEncryptData => MechanismType::AES_CBC_ENCRYPT_DATA,
         MechanismUse::AesGcm => MechanismType::AES_GCM,
         MechanismUse::AesCmac => MechanismType::AES_CMAC,
         MechanismUse::RsaKeyPairGen => MechanismType::RSA_PKCS_KEY_PAIR_GEN,
-        MechanismUse::RsaOaep => MechanismType::RSA_PKCS_OAEP,
-    }
+        MechanismUse::RsaOaep | MechanismUse::RsaOaepSha1 | MechanismUse::RsaOaepSha256 => {
+            MechanismType::RSA_PKCS_OAEP
+        }
+        MechanismUse::RsaPkcs => MechanismType::RSA_PKCS,
+        MechanismUse::RsaPss => MechanismType::RSA_PKCS_PSS,
+        MechanismUse::RsaX509 => MechanismType::RSA_X_509,
+        MechanismUse::EcKeyPairGen => MechanismType::ECC_KEY_PAIR_GEN,
+        MechanismUse::Ecdsa => MechanismType::ECDSA,
+        MechanismUse::GenericSecretKeyGen => MechanismType::GENERIC_SECRET_KEY_GEN,
+        MechanismUse::HmacSha256 => MechanismType::SHA256_HMAC,
+        MechanismUse::HmacSha384 => MechanismType::SHA384_HMAC,
+        MechanismUse::HmacSha512 => MechanismType::SHA512_HMAC,
+        MechanismUse::HmacSm3
+        | MechanismUse::Sm3
+        | MechanismUse::Sm4KeyGen
+        | MechanismUse::Sm4Ecb
+        | MechanismUse::Sm4Gcm
+        | MechanismUse::Sm2KeyPairGen
+        | MechanismUse::Sm2Sign
+        | MechanismUse::Sm2Encrypt => return None,
+    })
 }
 
 fn said(error: &Error) -> String {
@@ -153,6 +195,30 @@ fn aes_key_wrap(session: &Session) -> Result<(), String> {
     expect(keep(&scrap, unwrap(&flipped)).is_err(), "an altered blob was unwrapped")
 }
 
+/// RFC 5649, section 6, 20 bytes; then the way back of a key that AWS-LC has wrapped, and
+/// one flipped bit refused.
+fn aes_key_wrap_pad(session: &Session, means: &Means) -> Result<(), String> {
+    let scrap = Scrap::new(session);
+    let root = known(session, &scrap, Usage::WRAP, &vectors::KWP_KEK, false)?;
+    let usage = Usage { mac: true, ..Usage::NONE };
+    let secret = template::known_secret(KeyType::GENERIC_SECRET, usage, &vectors::KWP_KEY, true);
+    let key = keep(&scrap, session.create_object(&secret))?;
+    let wrapped = session.wrap_key(&Mechanism::AesKeyWrapPad, root, key).map_err(|e| said(&e))?;
+    let expected = if means.has(Quirk::WrapsZeroPadded) { vectors::KWP_ZEROS } else { vectors::KWP_WRAPPED };
+    expect(wrapped == expected, "the wrapped key is not RFC 5649's")?;
+    let root = known(session, &scrap, Usage::WRAP, &vectors::KW_KEK, false)?;
+    let mut blob = [0; 48];
+    let length = AesKek::new(&AES_256, &vectors::KW_KEK)
+        .and_then(|kek| kek.wrap_with_padding(&vectors::KW_KEY, &mut blob).map(|blob| blob.len()))
+        .map_err(|_| "AWS-LC's AES-KWP failed".to_owned())?;
+    let unwrapped = template::session_key(Usage::ENCRYPT);
+    let unwrap = |blob: &[u8]| session.unwrap_key(&Mechanism::AesKeyWrapPad, root, blob, &unwrapped);
+    let back = keep(&scrap, unwrap(&blob[..length]))?;
+    computes_like(session, back, &vectors::KW_KEY)?;
+    blob[20] ^= 1;
+    expect(keep(&scrap, unwrap(&blob[..length])).is_err(), "an altered blob was unwrapped")
+}
+
 /// NIST SP 800-38A, F.2.5 (CBC-AES256), two blocks.
 fn cbc_encrypt_data(session: &Session) -> Result<(), String> {
     let scrap = Scrap::new(session);
@@ -172,11 +238,11 @@ fn gcm(session: &Session) -> Result<(), String> {
     let sealed =
         calls::gcm_seal(session, key, nonce, aad, &vectors::GCM_PLAINTEXT).map_err(|e| e.to_string())?;
     expect(sealed == vectors::GCM_SEALED, "the ciphertext is not the test vector's")?;
-    let opened = calls::gcm_open(session, key, nonce, aad, &sealed).map_err(|e| said(&e))?;
+    let opened = calls::gcm_open(session, Cipher::Aes, key, nonce, aad, &sealed).map_err(|e| said(&e))?;
     expect(opened == vectors::GCM_PLAINTEXT, "the plaintext is not the test vector's")?;
     let mut flipped = sealed;
     flipped[0] ^= 1;
-    let refused = calls::gcm_open(session, key, nonce, aad, &flipped).is_err();
+    let refused = calls::gcm_open(session, Cipher::Aes, key, nonce, aad, &flipped).is_err();
     expect(refused, "an altered ciphertext was opened")
 }
 

@@ -198,16 +198,16 @@ fn probe(config: &Config, edge: &Edge, json: bool) -> Result<(), Failed> {
         for tested in &member.report.mechanisms {
             let number = tested.mechanism.as_deref().unwrap_or("-");
             say(&format!(
-                "  {:<20} {number:<12} {}",
+                "  {:<22} {number:<20} {}",
                 tested.used_for,
                 verdict(tested.ok, tested.reason.as_deref())
             ))?;
         }
         for spec in &member.report.specs {
             say(&format!(
-                "  {:<20} {:<12} {}",
+                "  {:<22} {:<20} {}",
                 spec.spec,
-                "",
+                spec.usage,
                 verdict(spec.available, spec.reason.as_deref())
             ))?;
         }

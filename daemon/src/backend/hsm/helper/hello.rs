@@ -8,6 +8,8 @@
 //!   PIN, or NO_PIN and why          ─────►    TRYING where the helper has its own PIN
 //!                           ◄───── LOGGED_IN
 //!                ◄───── OPENED or NOT_OPENED   after the self-tests
+//!   connections of the lanes
+//!   for private keys        ─────►   after the serving lane's, to a process of ours
 //!   command                         ─────►
 //!                            ◄───── outcome   … until the connection is closed
 //! ```
@@ -25,7 +27,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::super::RootId;
-use super::super::member::{Kind, OpenError};
+use super::super::member::{Kind, MAX_ASYMMETRIC, OpenError};
 use super::super::probe::ProbeReport;
 use super::link::{Frame, Link, Received};
 use super::wire::{body, plain};
@@ -53,14 +55,6 @@ mod say {
     pub(super) const LOGGED_IN: u8 = 68;
 }
 
-/// The number of a lane; it is the serving one that is opened first, and logs in.
-const fn number(lane: Kind) -> u8 {
-    match lane {
-        Kind::Serve => 1,
-        Kind::Make => 2,
-    }
-}
-
 /// What a member is: both sides must mean the same token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Subject {
@@ -86,7 +80,10 @@ struct Greeting {
 /// What the daemon wants opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Open {
+    /// Its place among the lanes; it is the serving one that is opened first, and logs in.
     lane: u8,
+    /// How many lanes for private keys follow the serving one's opening.
+    asymmetric: u8,
     pub(super) epoch: u64,
     root: Option<(Uuid, u32)>,
     pub(super) name: String,
@@ -96,9 +93,15 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(config: &MemberConfig, lane: Kind, epoch: u64, root: Option<&RootId>) -> Self {
+    pub(super) fn new(
+        config: &MemberConfig,
+        (lane, asymmetric): (Kind, u8),
+        epoch: u64,
+        root: Option<&RootId>,
+    ) -> Self {
         Self {
-            lane: number(lane),
+            lane: lane.index(),
+            asymmetric,
             epoch,
             root: root.map(|root| (root.domain, root.generation)),
             name: config.name.clone(),
@@ -108,11 +111,12 @@ impl Open {
     }
 
     pub(super) fn lane(&self) -> io::Result<Kind> {
-        match self.lane {
-            1 => Ok(Kind::Serve),
-            2 => Ok(Kind::Make),
-            _ => Err(invalid("an unknown lane")),
-        }
+        Kind::from_index(self.lane).ok_or_else(|| invalid("an unknown lane"))
+    }
+
+    pub(super) fn asymmetric(&self) -> io::Result<u8> {
+        let fits = Some(self.asymmetric).filter(|count| *count <= MAX_ASYMMETRIC);
+        fits.ok_or_else(|| invalid("too many lanes"))
     }
 
     pub(super) fn root(&self) -> Option<RootId> {

@@ -9,6 +9,7 @@
 
 mod hello;
 mod link;
+mod passing;
 pub mod serve;
 mod token;
 mod wire;
@@ -35,7 +36,7 @@ use self::token::{Helper, HelperToken};
 use super::RootId;
 use super::command::{Command, HsmError, Token};
 use super::lane::Lane;
-use super::member::{Kind, Member, OpenError};
+use super::member::{Kind, Lanes, Member, OpenError};
 use super::pin;
 use super::probe::ProbeReport;
 use crate::config::{Isolation, Limits, MemberConfig, PinSource};
@@ -53,10 +54,10 @@ const NOT_INHERITED: [&str; 5] =
 /// A helper that was opened, and its lanes' tokens.
 struct Crew {
     helper: Arc<Helper>,
-    serve: HelperToken,
-    make: HelperToken,
+    /// In the order of [`Kind::index`].
+    tokens: Vec<HelperToken>,
     report: ProbeReport,
-    /// Whether both lanes see the root.
+    /// Whether all lanes see the root.
     rooted: bool,
 }
 
@@ -68,8 +69,8 @@ struct Inner {
     config: MemberConfig,
     root: Option<RootId>,
     report: ProbeReport,
-    serve: Arc<Lane>,
-    make: Arc<Lane>,
+    /// In the order of [`Kind::index`].
+    lanes: Vec<Arc<Lane>>,
     helper: Mutex<Arc<Helper>>,
     trouble: Arc<Notify>,
 }
@@ -83,24 +84,23 @@ pub(super) fn open(
     epoch: u64,
 ) -> Result<Member, OpenError> {
     let trouble = Arc::new(Notify::new());
-    let crew = hire(config, root, epoch, &trouble)?;
-    let lane = |name, token| {
-        let worker = workers.start(name, limits.lane_queue);
-        let worker = worker.map_err(|e| OpenError::Unavailable(format!("no thread for a lane: {e}")))?;
-        Ok(Lane::queued(Box::new(token) as Box<dyn Token>, worker))
-    };
-    let (serve, make) = (lane("hsm-serve", crew.serve)?, lane("hsm-make", crew.make)?);
+    let asymmetric = Kind::asymmetric(workers).count();
+    let crew = hire(config, root, epoch, asymmetric, &trouble)?;
+    let mut tokens = crew.tokens.into_iter();
+    let lanes = Lanes::start(false, workers, limits, |_| match tokens.next() {
+        Some(token) => Ok(Box::new(token) as Box<dyn Token>),
+        None => Err(OpenError::Unavailable("the helper has too few lanes".to_owned())),
+    })?;
     let root = root.filter(|_| crew.rooted).copied();
     let tether = Tether(Arc::new(Inner {
         config: config.clone(),
         root,
         report: crew.report.clone(),
-        serve: Arc::clone(&serve),
-        make: Arc::clone(&make),
+        lanes: lanes.each().cloned().collect(),
         helper: Mutex::new(crew.helper),
         trouble,
     }));
-    Ok(Member::of_helper(config, epoch, (serve, make), crew.report, root, tether))
+    Ok(Member::of_helper(config, epoch, lanes, crew.report, root, tether))
 }
 
 impl Tether {
@@ -109,13 +109,13 @@ impl Tether {
         self.0.trouble.notified().await;
     }
 
-    /// Looks at the helper: both of its lanes must open a known ciphertext. A helper that
+    /// Looks at the helper: each of its lanes must open a known ciphertext. A helper that
     /// fails is given up.
     ///
     /// # Errors
     /// Why it is given up.
     pub async fn check(&self) -> Result<(), HsmError> {
-        for lane in [&self.0.serve, &self.0.make] {
+        for lane in &self.0.lanes {
             match lane.run(Command::Canary).await {
                 // A lane that has much to do is alive, or its calls run into their limit.
                 Ok(_) | Err(HsmError::Busy) => {}
@@ -137,7 +137,8 @@ impl Tether {
         former.lose("another is opened in its place");
         former.reap();
         drop(former);
-        let crew = hire(&inner.config, inner.root.as_ref(), epoch, &inner.trouble)?;
+        let asymmetric = inner.lanes.len().saturating_sub(Kind::Asymmetric(0).index().into());
+        let crew = hire(&inner.config, inner.root.as_ref(), epoch, asymmetric, &inner.trouble)?;
         if inner.root.is_some() && !crew.rooted {
             return Err(OpenError::Root("the token no longer holds it; is it the right token?".to_owned()));
         }
@@ -146,8 +147,10 @@ impl Tether {
             return Err(OpenError::Unavailable(text.to_owned()));
         }
         *inner.helper.lock().unwrap_or_else(PoisonError::into_inner) = crew.helper;
-        inner.make.replace(Box::new(crew.make));
-        inner.serve.replace(Box::new(crew.serve));
+        // The serving lane is the last: who finds it in use again finds the others.
+        for (lane, token) in inner.lanes.iter().zip(crew.tokens).rev() {
+            lane.replace(Box::new(token));
+        }
         Ok(())
     }
 
@@ -169,23 +172,17 @@ fn error_text(error: HsmError) -> String {
     }
 }
 
-/// Starts a helper or connects to one, and opens both lanes.
+/// Starts a helper or connects to one, and opens all lanes.
 fn hire(
     config: &MemberConfig,
     root: Option<&RootId>,
     epoch: u64,
+    asymmetric: usize,
     trouble: &Arc<Notify>,
 ) -> Result<Crew, OpenError> {
-    let (process, serve, make) = match &config.isolation {
-        Isolation::Unit { socket } => (None, connect(socket)?, connect(socket)?),
-        Isolation::Process { helper } => {
-            let (child, serve, make) = start(config, helper.as_deref())?;
-            (Some(child), serve, make)
-        }
-        Isolation::Thread => return Err(OpenError::Library("it runs in the daemon".to_owned())),
-    };
-    let (mut serve, mut make) = (Link::new(serve), Link::new(make));
-    let handles = [&serve, &make].map(Link::handle).into_iter().collect::<io::Result<Vec<_>>>();
+    let Connected { process, streams, to_pass } = connected(config, 2 + asymmetric)?;
+    let mut links: Vec<Link> = streams.into_iter().map(Link::new).collect();
+    let handles = links.iter().map(Link::handle).collect::<io::Result<Vec<_>>>();
     // From here on the process is ended however this ends.
     let helper = match handles {
         Ok(handles) => Helper::new(&config.name, process, handles, Arc::clone(trouble)),
@@ -195,18 +192,52 @@ fn hire(
         }
     };
     let slow = config.call_timeout.saturating_mul(SLOW);
-    let serves = open_lane(&mut serve, config, Kind::Serve, epoch, root, slow)?;
-    let makes = open_lane(&mut make, config, Kind::Make, epoch, root, slow)?;
-    let token = |link, limit| {
-        HelperToken::new(link, Arc::clone(&helper), epoch, limit).map_err(|error| broken(&error))
-    };
-    Ok(Crew {
-        serve: token(serve, config.call_timeout)?,
-        make: token(make, slow)?,
-        report: serves.report,
-        rooted: serves.rooted && makes.rooted,
-        helper,
-    })
+    let count = u8::try_from(asymmetric).unwrap_or_default();
+    let (mut opened, mut tokens, mut to_pass) = (Vec::new(), Vec::new(), Some(to_pass));
+    for (index, mut link) in (0..).zip(links.drain(..)) {
+        let lane = Kind::from_index(index).ok_or_else(|| OpenError::Library("too many lanes".to_owned()))?;
+        opened.push(open_lane(&mut link, config, (lane, count), epoch, root, slow)?);
+        // Over the serving lane's connection, as soon as it is opened.
+        if let Some(streams) =
+            to_pass.take().filter(|_| matches!(config.isolation, Isolation::Process { .. }))
+        {
+            let passed = link.handle().and_then(|over| passing::send(&over, &streams));
+            passed.map_err(|error| broken(&error))?;
+        }
+        let limit = if lane == Kind::Make { slow } else { config.call_timeout };
+        let token = HelperToken::new(link, Arc::clone(&helper), epoch, limit);
+        tokens.push(token.map_err(|error| broken(&error))?);
+    }
+    let rooted = opened.iter().all(|opened| opened.rooted);
+    let report = opened.into_iter().next().map(|opened| opened.report);
+    let report = report.ok_or_else(|| OpenError::Library("it has no lanes".to_owned()))?;
+    Ok(Crew { helper, tokens, report, rooted })
+}
+
+/// Connections of a helper's lanes, in the order of [`Kind::index`].
+struct Connected {
+    /// Its process, where it is ours.
+    process: Option<Child>,
+    streams: Vec<UnixStream>,
+    /// Ends that it hasn't got yet.
+    to_pass: Vec<UnixStream>,
+}
+
+fn connected(config: &MemberConfig, lanes: usize) -> Result<Connected, OpenError> {
+    match &config.isolation {
+        Isolation::Unit { socket } => {
+            let streams = (0..lanes).map(|_| connect(socket)).collect::<Result<_, _>>()?;
+            Ok(Connected { process: None, streams, to_pass: Vec::new() })
+        }
+        Isolation::Process { helper } => {
+            let pairs = (0..lanes).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>();
+            let (streams, theirs): (Vec<_>, Vec<_>) = pairs.map_err(|e| broken(&e))?.into_iter().unzip();
+            let mut theirs = theirs.into_iter();
+            let child = start(config, helper.as_deref(), theirs.next().zip(theirs.next()))?;
+            Ok(Connected { process: Some(child), streams, to_pass: theirs.collect() })
+        }
+        Isolation::Thread => Err(OpenError::Library("it runs in the daemon".to_owned())),
+    }
 }
 
 fn broken(error: &io::Error) -> OpenError {
@@ -217,7 +248,7 @@ fn broken(error: &io::Error) -> OpenError {
 fn open_lane(
     link: &mut Link,
     config: &MemberConfig,
-    lane: Kind,
+    lane: (Kind, u8),
     epoch: u64,
     root: Option<&RootId>,
     limit: Duration,
@@ -269,11 +300,12 @@ pub(crate) fn beside() -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(PROGRAM))
 }
 
-/// Starts the helper's program with the lanes' connections as its stdin and stdout.
+/// Starts the helper's program with the first two lanes' connections as its stdin and stdout.
 fn start(
     config: &MemberConfig,
     program: Option<&Path>,
-) -> Result<(Child, UnixStream, UnixStream), OpenError> {
+    theirs: Option<(UnixStream, UnixStream)>,
+) -> Result<Child, OpenError> {
     let failed = |path: &Path, error: io::Error| {
         let path = path.display();
         OpenError::Library(format!(
@@ -284,21 +316,19 @@ fn start(
         Some(program) => program.to_owned(),
         None => beside().map_err(|error| failed(Path::new(PROGRAM), error))?,
     };
-    let ((serve, theirs), (make, theirs_too)) =
-        UnixStream::pair().and_then(|one| Ok((one, UnixStream::pair()?))).map_err(|e| broken(&e))?;
+    let (serve, make) = theirs.ok_or_else(|| OpenError::Library("it has no lanes".to_owned()))?;
     let mut command = Process::new(&program);
     command
         .args(["--for", &config.name])
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::from(OwnedFd::from(theirs_too)));
+        .stdin(Stdio::from(OwnedFd::from(serve)))
+        .stdout(Stdio::from(OwnedFd::from(make)));
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
     if let PinSource::Env(name) = &config.pin {
         command.env_remove(name);
     }
-    let child = command.spawn().map_err(|error| failed(&program, error))?;
-    Ok((child, serve, make))
+    command.spawn().map_err(|error| failed(&program, error))
 }
 
 /// Connects to a unit's socket: it must be root's, or our own user's.

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use super::super::command::Token;
 use super::super::login;
-use super::super::member::{self, Kind, OpenError};
+use super::super::member::{self, Kind, MAX_LANES, OpenError};
 use super::super::probe::ProbeReport;
 use super::super::{pin, selftest};
 use super::hello::{self, MAX_HELLO, Open, Opened, Said, Subject};
 use super::link::{Link, MAX_FRAME};
-use super::{SLOW, wire};
+use super::{SLOW, passing, wire};
 use crate::config::{Isolation, MemberConfig};
 use crate::edge::{Clock, Worker, Workers};
 use crate::identity::Peer;
 
-/// Connections at once: two lanes of a daemon, two of one that waits for it to go.
-const MAX_CONNECTIONS: usize = 8;
+/// Connections at once: the lanes of a daemon, and of one that waits for it to go.
+const MAX_CONNECTIONS: usize = 2 * MAX_LANES;
 /// How long somebody may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(10);
 /// How long a daemon waits for the one before it to go, where its calls may take that long.
@@ -49,20 +49,16 @@ pub enum ServeError {
 }
 
 /// Serves the daemon that started this process: its lanes are the two connections that it
-/// gave, the serving one and the one that makes keys. Returns when the daemon is gone.
+/// gave, the serving one and the one that makes keys, and those that come over the first.
+/// Returns when the daemon is gone.
 ///
 /// # Errors
 /// No thread, or bytes that no daemon sends.
 pub fn inherited(serving: UnixStream, making: UnixStream) -> Result<(), ServeError> {
-    let lanes = Workers::threads();
     let station = Station::new(None)?;
-    let other = Arc::clone(&station);
-    let maker = lanes.start("hsm-make", 1)?;
-    let queued = maker.submit(move || log_end(other.attend(making)));
-    queued.map_err(|full| io::Error::other(full.to_string()))?;
-    drop(maker);
+    station.attend_apart("hsm-make", making)?;
     let ended = station.attend(serving);
-    if !lanes.finished(LEAVE) {
+    if !station.lanes.finished(LEAVE) {
         // A thread inside a vendor's library must not meet that library's exit handlers.
         std::process::abort();
     }
@@ -79,7 +75,6 @@ pub fn unit(config: MemberConfig, listener: &UnixListener, peer: Option<u32>) ->
         return Err(ServeError::NotAUnit { name: config.name, found: config.isolation.name() });
     }
     let station = Station::new(Some(config))?;
-    let lanes = Workers::threads();
     let open = Arc::new(());
     for stream in listener.incoming() {
         let stream = match stream {
@@ -96,12 +91,12 @@ pub fn unit(config: MemberConfig, listener: &UnixListener, peer: Option<u32>) ->
             tracing::warn!("a connection was refused: there are {MAX_CONNECTIONS} already");
             continue;
         }
-        let (station, counted) = (Arc::clone(&station), Arc::clone(&open));
+        let (ours, counted) = (Arc::clone(&station), Arc::clone(&open));
         let attend = move || {
-            log_end(station.attend(stream));
+            log_end(ours.attend(stream));
             drop(counted);
         };
-        let lane = lanes.start("hsm-lane", 1)?;
+        let lane = station.lanes.start("hsm-lane", 1)?;
         lane.submit(attend).map_err(|full| io::Error::other(full.to_string()))?;
     }
     Ok(())
@@ -119,6 +114,8 @@ struct Station {
     own: Option<MemberConfig>,
     state: Mutex<State>,
     freed: Condvar,
+    /// A thread for each lane but the one whose thread started this.
+    lanes: Workers,
     watch: Arc<Watch>,
     _watcher: Worker,
 }
@@ -128,7 +125,7 @@ struct State {
     base: Option<Base>,
     /// A PIN was refused: nobody tries one again here.
     latched: Option<OpenError>,
-    taken: [bool; 2],
+    taken: [bool; MAX_LANES],
 }
 
 /// The opened module: as long as a lane uses it. Opened anew it is initialised anew, which
@@ -141,18 +138,11 @@ struct Base {
 /// A lane's place, until dropped.
 struct Place<'a>(&'a Station, Kind);
 
-const fn index(lane: Kind) -> usize {
-    match lane {
-        Kind::Serve => 0,
-        Kind::Make => 1,
-    }
-}
-
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.taken[index(self.1)] = false;
-        if state.taken == [false; 2] {
+        state.taken[usize::from(self.1.index())] = false;
+        if state.taken == [false; MAX_LANES] {
             state.base = None;
         }
         drop(state);
@@ -167,8 +157,16 @@ impl Station {
         let worker = Workers::threads().start("hsm-watch", 1)?;
         let watched = Arc::clone(&watch);
         worker.submit(move || watched.run()).map_err(|full| io::Error::other(full.to_string()))?;
-        let (state, freed) = (Mutex::default(), Condvar::new());
-        Ok(Arc::new(Self { own, state, freed, watch, _watcher: worker }))
+        let (state, freed, lanes) = (Mutex::default(), Condvar::new(), Workers::threads());
+        Ok(Arc::new(Self { own, state, freed, lanes, watch, _watcher: worker }))
+    }
+
+    /// As [`Station::attend`], on a thread of its own.
+    fn attend_apart(self: &Arc<Self>, name: &str, stream: UnixStream) -> io::Result<()> {
+        let station = Arc::clone(self);
+        let lane = self.lanes.start(name, 1)?;
+        let queued = lane.submit(move || log_end(station.attend(stream)));
+        queued.map_err(|full| io::Error::other(full.to_string()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,7 +174,7 @@ impl Station {
     }
 
     /// A daemon's connection from its first frame to its end.
-    fn attend(&self, stream: UnixStream) -> io::Result<()> {
+    fn attend(self: &Arc<Self>, stream: UnixStream) -> io::Result<()> {
         let mut link = Link::new(stream);
         link.set_limit(Some(GREETING))?;
         let Some(frame) = link.read(MAX_HELLO)? else { return Ok(()) };
@@ -201,6 +199,12 @@ impl Station {
             Err(error) => return link.write(&Said::NotOpened(error).frame()?),
         };
         link.write(&Said::Opened(opened).frame()?)?;
+        if lane == Kind::Serve && self.own.is_none() {
+            let connections = passing::receive(&link.handle()?, open.asymmetric()?)?;
+            for (number, connection) in connections.into_iter().enumerate() {
+                self.attend_apart(&format!("hsm-pair-{number}"), connection)?;
+            }
+        }
         let limit = limit(&open, lane);
         while let Some(frame) = link.read(MAX_FRAME)? {
             let command = wire::to_command(&frame).map_err(io::Error::other)?;
@@ -216,8 +220,8 @@ impl Station {
     /// One daemon at a time; one that was just restarted waits a little for itself.
     fn take(&self, lane: Kind, within: Duration) -> Result<Place<'_>, OpenError> {
         let others = |state: &mut State| match lane {
-            Kind::Serve => state.taken != [false; 2],
-            Kind::Make => state.taken[index(lane)],
+            Kind::Serve => state.taken != [false; MAX_LANES],
+            Kind::Make | Kind::Asymmetric(_) => state.taken[usize::from(lane.index())],
         };
         let (mut state, _) = self
             .freed
@@ -226,7 +230,7 @@ impl Station {
         if others(&mut state) {
             return Err(OpenError::Unavailable("another daemon uses the helper".to_owned()));
         }
-        state.taken[index(lane)] = true;
+        state.taken[usize::from(lane.index())] = true;
         Ok(Place(self, lane))
     }
 
@@ -244,7 +248,7 @@ impl Station {
             return Err(latched.clone());
         }
         if state.base.is_none() {
-            if lane == Kind::Make {
+            if lane != Kind::Serve {
                 return Err(OpenError::Unavailable("the serving lane is opened first".to_owned()));
             }
             let base = self.log_in(open, link);
@@ -260,8 +264,8 @@ impl Station {
             return Err(OpenError::Unavailable("it was closed again".to_owned()));
         };
         let root = open.root();
-        let profile = &open.subject.profile;
-        let (token, rooted) = member::token(&base.login, profile, root.as_ref(), open.epoch, lane)?;
+        let tested = (&open.subject.profile, &base.report);
+        let (token, rooted) = member::token(&base.login, tested, root.as_ref(), open.epoch, lane)?;
         Ok((token, Opened { report: base.report.clone(), rooted }))
     }
 
@@ -293,7 +297,7 @@ impl Station {
 /// When a call hangs for sure: the daemon gave it up long before.
 fn limit(open: &Open, lane: Kind) -> Duration {
     open.call_timeout.saturating_mul(match lane {
-        Kind::Serve => 2,
+        Kind::Serve | Kind::Asymmetric(_) => 2,
         Kind::Make => 2 * SLOW,
     })
 }
@@ -303,7 +307,7 @@ fn limit(open: &Open, lane: Kind) -> Duration {
 struct Watch {
     clock: Clock,
     /// Until when each lane's call may take.
-    until: Mutex<[Option<Duration>; 2]>,
+    until: Mutex<[Option<Duration>; MAX_LANES]>,
     never: Condvar,
 }
 
@@ -312,16 +316,16 @@ impl Watch {
         Self { clock: Clock::system(), until: Mutex::default(), never: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Option<Duration>; 2]> {
+    fn lock(&self) -> MutexGuard<'_, [Option<Duration>; MAX_LANES]> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, lane: Kind, limit: Duration) {
-        self.lock()[index(lane)] = Some(self.clock.elapsed().saturating_add(limit));
+        self.lock()[usize::from(lane.index())] = Some(self.clock.elapsed().saturating_add(limit));
     }
 
     fn done(&self, lane: Kind) {
-        self.lock()[index(lane)] = None;
+        self.lock()[usize::from(lane.index())] = None;
     }
 
     fn run(&self) {

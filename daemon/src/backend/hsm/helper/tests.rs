@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
@@ -46,7 +46,26 @@ fn commands() -> Vec<Command> {
     vec![
         Command::Random { len: 4096 },
         Command::Generate { spec: KeySpec::Aes256, template: Template::AesDirect },
-        Command::Unwrap { wrapped: wrapped(), template: Template::AesDeriveOnly, check_value: [9; 8] },
+        Command::Unwrap {
+            wrapped: wrapped(),
+            spec: KeySpec::Aes256,
+            template: Template::AesDeriveOnly,
+            check_value: [9; 8],
+        },
+        Command::Generate { spec: KeySpec::Sm2, template: Template::Sm2Decrypt },
+        Command::UnwrapPair {
+            wrapped: Wrapped { format: WrapFormat::AesKwp, generation: 3, blob: vec![6; 88] },
+            spec: KeySpec::EcP384,
+            template: Template::EcSign,
+            public_key: vec![7; 91],
+        },
+        Command::Sign { object, algorithm: SigningAlgorithm::RsaPssSha384, digest: vec![5; 48] },
+        Command::PrivateDecrypt {
+            object,
+            algorithm: EncryptionAlgorithm::RsaesOaepSha256,
+            ciphertext: vec![5; 256],
+        },
+        Command::Mac { object, algorithm: MacAlgorithm::HmacSha512, message: plaintext.clone() },
         Command::Derive { object, salt: [6; 16] },
         Command::GcmSeal { object, nonce, aad: aad.clone(), plaintext: plaintext.clone() },
         Command::GcmOpen { object, nonce, aad: aad.clone(), sealed: sealed.clone() },
@@ -62,7 +81,9 @@ fn outcomes() -> Vec<Result<Answer, HsmError>> {
         Ok(Answer::Done),
         Ok(Answer::Bytes(SecretBytes::new(vec![8; 66]))),
         Ok(Answer::Object(OBJECT)),
+        Ok(Answer::Bytes(SecretBytes::new(vec![8; 64]))),
         Ok(Answer::Generated { wrapped: wrapped(), check_value: [1; 8] }),
+        Ok(Answer::GeneratedPair { wrapped: wrapped(), public_key: vec![2; 550] }),
         Err(HsmError::AuthenticationFailed),
         Err(HsmError::CheckValueMismatch),
         Err(HsmError::ObjectGone),
@@ -165,14 +186,19 @@ fn an_answer_that_cannot_be_one_to_the_command_ends_the_helper() {
     for command in commands() {
         for outcome in outcomes() {
             let (first, second) = answered(&command, &wire::outcome(&outcome).unwrap());
-            let fits = matches!(
-                (&command, &outcome),
-                (_, Err(_))
-                    | (Command::Destroy { .. } | Command::Canary, Ok(Answer::Done))
-                    | (Command::Unwrap { .. } | Command::Derive { .. }, Ok(Answer::Object(_)))
-                    | (Command::Generate { .. }, Ok(Answer::Generated { .. }))
-                    | (Command::GcmSeal { .. }, Ok(Answer::Bytes(_)))
-            );
+            let fits = match (&command, &outcome) {
+                (_, Err(_)) | (Command::Destroy { .. } | Command::Canary, Ok(Answer::Done)) => true,
+                (
+                    Command::Unwrap { .. } | Command::UnwrapPair { .. } | Command::Derive { .. },
+                    Ok(Answer::Object(_)),
+                ) => true,
+                (Command::Generate { spec, .. }, Ok(Answer::Generated { .. })) => *spec == KeySpec::Aes256,
+                (Command::Generate { spec, .. }, Ok(Answer::GeneratedPair { .. })) => *spec == KeySpec::Sm2,
+                (Command::GcmSeal { .. }, Ok(Answer::Bytes(bytes))) => bytes.len() == 66,
+                (Command::Mac { .. }, Ok(Answer::Bytes(bytes))) => bytes.len() == 64,
+                (Command::Sign { .. } | Command::PrivateDecrypt { .. }, Ok(Answer::Bytes(_))) => true,
+                _ => false,
+            };
             if fits {
                 assert_eq!(first, outcome, "{command:?}");
             } else {
@@ -191,6 +217,13 @@ fn an_object_of_another_epoch_or_an_answer_too_long_ends_the_helper() {
     let long = Ok(Answer::Bytes(SecretBytes::new(vec![0; 20_000])));
     let (first, second) = answered(&Command::Random { len: 1 }, &wire::outcome(&long).unwrap());
     assert!(lost(&first) && lost(&second));
+    let sign =
+        Command::Sign { object: OBJECT, algorithm: SigningAlgorithm::EcdsaSha256, digest: vec![1; 32] };
+    for length in [0, 513] {
+        let signature = Ok(Answer::Bytes(SecretBytes::new(vec![0; length])));
+        let (first, second) = answered(&sign, &wire::outcome(&signature).unwrap());
+        assert!(lost(&first) && lost(&second), "{length}");
+    }
     // The answer, and one more behind it.
     let (here, mut there) = links();
     let helper = Helper::new("a", None, vec![here.handle().unwrap()], Arc::default());
@@ -254,7 +287,7 @@ fn opened_with(isolation: &Isolation, words: &[Said]) -> (OpenError, Vec<u8>) {
             heard
         });
         let limit = Duration::from_secs(30);
-        let refused = super::open_lane(&mut here, &config, Kind::Serve, EPOCH, None, limit).unwrap_err();
+        let refused = super::open_lane(&mut here, &config, (Kind::Serve, 1), EPOCH, None, limit).unwrap_err();
         drop(here);
         (refused, helper.join().unwrap())
     })
@@ -283,9 +316,14 @@ fn a_helper_that_ends_while_it_may_try_a_pin_latches_and_one_that_has_logged_in_
 
 #[test]
 fn another_version_is_refused_with_what_to_do() {
-    let body = serde_json::json!({ "protocol": 1, "version": "0.0.0-other" }).to_string();
-    let refused = hello::Open::read(&there(&Frame::new(64, &body).unwrap())).unwrap().unwrap_err();
-    assert!(refused.to_string().contains("restart both"), "{refused}");
+    let own = env!("CARGO_PKG_VERSION");
+    let mut body = String::new();
+    // Another version; this one's protocol before there were lanes for private keys.
+    for (protocol, version) in [(2, "0.0.0-other"), (1, own)] {
+        body = serde_json::json!({ "protocol": protocol, "version": version }).to_string();
+        let refused = hello::Open::read(&there(&Frame::new(64, &body).unwrap())).unwrap().unwrap_err();
+        assert!(refused.to_string().contains("restart both"), "{refused}");
+    }
     assert!(hello::Open::read(&there(&Frame::new(1, &body).unwrap())).is_err());
     assert!(Frame::new(64, &body).unwrap().len() < MAX_HELLO);
 }

@@ -155,10 +155,19 @@ impl HelperToken {
             (Ok(Answer::Bytes(bytes)), Command::RootOpen { sealed, .. }) => {
                 bytes.len() + NONCE + TAG == sealed.len()
             }
-            (Ok(Answer::Object(object)), Command::Unwrap { .. } | Command::Derive { .. }) => {
-                object.epoch == self.epoch
+            (Ok(Answer::Bytes(bytes)), Command::Sign { .. }) => (1..=MAX_SIGNATURE).contains(&bytes.len()),
+            (Ok(Answer::Bytes(bytes)), Command::PrivateDecrypt { ciphertext, .. }) => {
+                bytes.len() <= ciphertext.len()
             }
-            (Ok(Answer::Generated { .. }), Command::Generate { .. }) => true,
+            (Ok(Answer::Bytes(bytes)), Command::Mac { algorithm, .. }) => {
+                bytes.len() == algorithm.digest().len()
+            }
+            (
+                Ok(Answer::Object(object)),
+                Command::Unwrap { .. } | Command::UnwrapPair { .. } | Command::Derive { .. },
+            ) => object.epoch == self.epoch,
+            (Ok(Answer::Generated { .. }), Command::Generate { spec, .. }) => spec.pair().is_none(),
+            (Ok(Answer::GeneratedPair { .. }), Command::Generate { spec, .. }) => spec.pair().is_some(),
             (Ok(Answer::Done), Command::Destroy { .. } | Command::Canary) | (Err(_), _) => true,
             (Ok(_), _) => false,
         };
@@ -168,6 +177,8 @@ impl HelperToken {
 
 const NONCE: usize = 12;
 const TAG: usize = 16;
+/// Bytes of the longest signature: RSA-4096's.
+const MAX_SIGNATURE: usize = 512;
 
 fn failed(error: &io::Error) -> String {
     match error.kind() {
@@ -185,10 +196,14 @@ fn object(command: &Command) -> Option<ObjectId> {
         Command::Derive { object, .. }
         | Command::GcmSeal { object, .. }
         | Command::GcmOpen { object, .. }
+        | Command::Sign { object, .. }
+        | Command::PrivateDecrypt { object, .. }
+        | Command::Mac { object, .. }
         | Command::Destroy { object } => Some(*object),
         Command::Random { .. }
         | Command::Generate { .. }
         | Command::Unwrap { .. }
+        | Command::UnwrapPair { .. }
         | Command::RootSeal { .. }
         | Command::RootOpen { .. }
         | Command::Canary => None,

@@ -146,7 +146,7 @@ fn nothing_extractable_is_left_behind(token: Token) {
     let mut other = check_value;
     other[0] ^= 1;
     let template = Template::AesDeriveOnly;
-    let unwrap = Command::Unwrap { wrapped, template, check_value: other };
+    let unwrap = Command::Unwrap { wrapped, spec: KeySpec::Aes256, template, check_value: other };
     assert!(member.serve.run_now(&unwrap).is_err());
     // Session objects of one session are seen by all: there is none, of any kind, and
     // no token object but the roots.

@@ -1,7 +1,7 @@
 //! Every command: there and back, compared with an implementation that isn't the
 //! token's, and refused where it must be.
 
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{KeySpec, KeyUsage, SecretBytes};
 use cryptoki::object::{Attribute, ObjectClass};
 
 use super::support::{Bench, Token, on_each_token};
@@ -29,10 +29,18 @@ on_each_token!(
 fn every_mechanism_passes_its_self_test(token: Token) {
     let member = Bench::new(token).open(None, 1).unwrap();
     assert!(member.report.all_ok(), "{:#?}", member.report);
-    assert_eq!(member.report.mechanisms.len(), 8);
-    assert_eq!(member.report.unavailable(KeySpec::Aes256), None);
-    assert_eq!(member.report.unavailable(KeySpec::Sm4), Some("not in this version"));
-    assert_eq!(member.report.specs.len(), KeySpec::ALL.len());
+    assert_eq!(member.report.mechanisms.len(), 19);
+    assert_eq!(member.report.unavailable(KeySpec::Aes256, KeyUsage::EncryptDecrypt), None);
+    assert_eq!(
+        member.report.unavailable(KeySpec::Sm4, KeyUsage::EncryptDecrypt),
+        Some("the profile has no number for sm4-key-gen")
+    );
+    for spec in KeySpec::ALL {
+        for usage in spec.usages() {
+            let held = !spec.name().contains("SM");
+            assert_eq!(member.report.unavailable(*spec, *usage).is_none(), held, "{spec} {usage}");
+        }
+    }
 }
 
 fn generate(lane: &Lane, template: Template) -> (Wrapped, CheckValue) {
@@ -43,7 +51,12 @@ fn generate(lane: &Lane, template: Template) -> (Wrapped, CheckValue) {
 }
 
 fn unwrap(lane: &Lane, wrapped: &Wrapped, template: Template, check_value: CheckValue) -> ObjectId {
-    object(lane.run_now(&Command::Unwrap { wrapped: wrapped.clone(), template, check_value }))
+    object(lane.run_now(&Command::Unwrap {
+        wrapped: wrapped.clone(),
+        spec: KeySpec::Aes256,
+        template,
+        check_value,
+    }))
 }
 
 fn object(answer: Result<Answer, HsmError>) -> ObjectId {
@@ -90,7 +103,10 @@ fn altered_material_is_refused(token: Token) {
     let template = Template::AesDeriveOnly;
     let (wrapped, check_value) = generate(&member.make, template);
     let refused = |wrapped: Wrapped, template, check_value| {
-        member.serve.run_now(&Command::Unwrap { wrapped, template, check_value }).unwrap_err()
+        member
+            .serve
+            .run_now(&Command::Unwrap { wrapped, spec: KeySpec::Aes256, template, check_value })
+            .unwrap_err()
     };
     for at in 0..40 {
         let mut flipped = wrapped.clone();
@@ -287,7 +303,7 @@ fn a_root_that_the_token_lost_takes_the_member_down(token: Token) {
         assert!(matches!(outcome, Err(HsmError::Unavailable(_))), "{outcome:?}");
     };
     down(Command::Canary);
-    down(Command::Unwrap { wrapped, template: Template::AesDirect, check_value });
+    down(Command::Unwrap { wrapped, spec: KeySpec::Aes256, template: Template::AesDirect, check_value });
     down(Command::RootOpen { aad: Vec::new(), sealed: vec![0; 60] });
     down(Command::RootSeal { aad: Vec::new(), plaintext: SecretBytes::new(vec![0; 32]) });
 }

@@ -4,7 +4,9 @@
 mod attacks;
 mod commands;
 mod crash;
+mod macs;
 mod opening;
+mod pairs;
 mod recovery;
 mod support;
 mod vectors;

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use claviger_hsm_profiles::{Derivation, MechanismUse, Profile};
-use claviger_protocol::{KeySpec, SecretBytes};
+use claviger_protocol::{KeySpec, KeyUsage, SecretBytes};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
@@ -137,7 +137,8 @@ fn key_generation_does_not_hold_up_encryption(token: Token) {
     let (_, member) = bench.ready();
     let made = Command::Generate { spec: KeySpec::Aes256, template: Template::AesDirect };
     let Ok(Answer::Generated { wrapped, check_value }) = member.make.run_now(&made) else { panic!("no key") };
-    let unwrap = Command::Unwrap { wrapped, template: Template::AesDirect, check_value };
+    let unwrap =
+        Command::Unwrap { wrapped, spec: KeySpec::Aes256, template: Template::AesDirect, check_value };
     let Ok(Answer::Object(object)) = member.serve.run_now(&unwrap) else { panic!("no object") };
     let opened = login::open(&bench.config).unwrap();
     let (working, done) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -245,7 +246,7 @@ fn a_mechanism_that_fails_turns_its_specs_off(token: Token) {
         let right = bench.config.profile.mechanisms.insert(used, number).unwrap();
         let report = bench.open(None, 1).unwrap().report;
         assert!(!report.all_ok());
-        let reason = report.unavailable(KeySpec::Aes256).unwrap();
+        let reason = report.unavailable(KeySpec::Aes256, KeyUsage::EncryptDecrypt).unwrap();
         assert!(reason.contains(used.name()), "{reason}");
         let json = serde_json::to_value(&report).unwrap();
         let found = json["mechanisms"].as_array().unwrap().iter().find(|m| m["use"] == used.name()).unwrap();
@@ -256,7 +257,10 @@ fn a_mechanism_that_fails_turns_its_specs_off(token: Token) {
     // What AES_256 doesn't need may be missing.
     bench.config.profile.mechanisms.insert(MechanismUse::AesCmac, 0x1);
     let report = bench.open(None, 1).unwrap().report;
-    assert_eq!((report.all_ok(), report.unavailable(KeySpec::Aes256)), (false, None));
+    assert_eq!(
+        (report.all_ok(), report.unavailable(KeySpec::Aes256, KeyUsage::EncryptDecrypt)),
+        (false, None)
+    );
 }
 
 /// A token without derivation makes keys that encrypt themselves, and only those.
@@ -266,7 +270,7 @@ fn a_token_without_derivation_is_direct(token: Token) {
     bench.config.profile.mechanisms.remove(&MechanismUse::AesCbcEncryptData);
     let (_, member) = bench.ready();
     assert_eq!(member.aes_template, Template::AesDirect);
-    assert_eq!(member.report.unavailable(KeySpec::Aes256), None);
+    assert_eq!(member.report.unavailable(KeySpec::Aes256, KeyUsage::EncryptDecrypt), None);
     let generate = |template| member.make.run_now(&Command::Generate { spec: KeySpec::Aes256, template });
     assert!(matches!(generate(Template::AesDirect), Ok(Answer::Generated { .. })));
     assert!(matches!(generate(Template::AesDeriveOnly), Err(HsmError::Unsupported(_))));
