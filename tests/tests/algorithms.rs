@@ -234,7 +234,7 @@ fn both_levels_of_hmac_agree_with_openssl_and_whole_macs_only_verify() {
             let Some(key) = make(&mut daemon.admin(), spec, KeyUsage::GenerateVerifyMac, level) else {
                 continue;
             };
-            for message in [&b""[..], b"m", &[7; 100_000]] {
+            for message in [&b""[..], b"m", &vec![7; 100_000]] {
                 let message = SecretBytes::new(message.to_vec());
                 let made = wire
                     .call(GenerateMacRequest { key: key.into(), algorithm: None, message: message.clone() })
@@ -270,7 +270,7 @@ fn digests_are_openssls() {
     on_both_tokens(|daemon| {
         let mut wire = daemon.app();
         let dir = tempfile::tempdir().unwrap();
-        for message in [&b""[..], b"abc", &[9; 500_000]] {
+        for message in [&b""[..], b"abc", &vec![9; 500_000]] {
             write(dir.path(), "message", message);
             for &algorithm in DigestAlgorithm::ALL {
                 let hash = algorithm.name().to_lowercase().replace('_', "");
