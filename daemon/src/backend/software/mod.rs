@@ -1,8 +1,8 @@
 //! SOFTWARE level: every algorithm in the daemon's own memory, and public keys at either
 //! level. What must not live here: which key may be used for what, and where keys are kept.
 //!
-//! Private operations with RSA and the NIST curves are AWS-LC's, those with SM2
-//! RustCrypto's; the `rsa` crate does none (RUSTSEC-2023-0071).
+//! Private operations with RSA and the NIST curves are AWS-LC's, those with SM2 are written
+//! in `sm2` over RustCrypto's curve; the `rsa` crate does none (RUSTSEC-2023-0071).
 
 mod blob;
 mod gcm;
