@@ -193,22 +193,22 @@ mod tests {
         let cases = [
             ("hardware = false", "hardware = 1", 3, "hardware", "expected a boolean"),
             ("hardware = false", "hardware = false\nspeed = 3", 4, "speed", "unknown field `speed`"),
-            ("= \"sha-1\"", "= \"md5\"", 42, "oaep-hash", "unknown variant `md5`"),
-            ("keep-sessions-open", "slow", 13, "quirks", "unknown variant `slow`"),
-            ("modulus-bits = 3072", "modulus-bits = 2048", 43, "modulus-bits", "expected 3072 or 4096"),
-            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 24, "aes-gcm", "expected u64"),
-            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 24, "aes-gcn", "unknown variant `aes-gcn`"),
-            ("aes-gcm = 0x1087\n", "", 20, "mechanisms", "expected a number for aes-gcm"),
+            ("= \"sha-1\"", "= \"md5\"", 43, "oaep-hash", "unknown variant `md5`"),
+            ("keep-sessions-open", "slow", 14, "quirks", "unknown variant `slow`"),
+            ("modulus-bits = 3072", "modulus-bits = 2048", 44, "modulus-bits", "expected 3072 or 4096"),
+            ("aes-gcm = 0x1087", "aes-gcm = \"x\"", 25, "aes-gcm", "expected u64"),
+            ("aes-gcm = 0x1087", "aes-gcn = 0x1087", 25, "aes-gcn", "unknown variant `aes-gcn`"),
+            ("aes-gcm = 0x1087\n", "", 21, "mechanisms", "expected a number for aes-gcm"),
             ("name = \"softhsm2\"", "name = \"Soft HSM\"", 2, "name", "expected 1 to 32 of"),
             ("in-place = true", "in-place = \"no\"", 5, "in-place", "expected a boolean"),
-            ("rsa-x-509 = 0x0003\n", "", 13, "quirks", "expected together with the quirk"),
-            (", \"oaep-sha-256-outside\"", "", 32, "rsa-x-509", "expected together with the quirk"),
-            ("ecdsa = 0x1041", "ecdsa = 0x1041\nsm2-sign = 0x1041", 35, "sm2-sign", "0x80000000 or more"),
-            ("[handover]", "[key-types]\nsm4 = 0x1F\n[handover]", 41, "key-types", "0x80000000 or more"),
+            ("rsa-x-509 = 0x0003\n", "", 14, "quirks", "expected together with the quirk"),
+            (", \"oaep-sha-256-outside\"", "", 33, "rsa-x-509", "expected together with the quirk"),
+            ("ecdsa = 0x1041", "ecdsa = 0x1041\nsm2-sign = 0x1041", 36, "sm2-sign", "0x80000000 or more"),
+            ("[handover]", "[key-types]\nsm4 = 0x1F\n[handover]", 42, "key-types", "0x80000000 or more"),
             (
                 "[handover]",
                 "[forms]\nsm2-signature = \"asn1\"\n[handover]",
-                42,
+                43,
                 "sm2-signature",
                 "unknown variant",
             ),
@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn vendors_numbers_types_and_forms_are_read() {
         let more = "sm2-sign = 0x80008105\n[key-types]\nsm2 = 0x80000004\n[forms]\nsm2-signature = \"raw\"\n";
-        let text = text("softhsm2").replace("\n# OAEP with SHA-1 is", &format!("{more}\n# OAEP with SHA-1 is"));
+        let text =
+            text("softhsm2").replace("\n# OAEP with SHA-1 is", &format!("{more}\n# OAEP with SHA-1 is"));
         let profile = Profile::parse("f.toml", &text).unwrap();
         assert_eq!(profile.mechanisms[&MechanismUse::Sm2Sign], 0x8000_8105);
         assert_eq!((profile.key_types.sm2, profile.key_types.sm4), (Some(0x8000_0004), None));
