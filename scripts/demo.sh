@@ -19,11 +19,10 @@ daemon=$target/debug/clavigerd
 client=$target/debug/claviger
 [ -x "$daemon" ] && [ -x "$client" ] || { echo "demo: no binaries in $target/debug: run make run" >&2; exit 1; }
 
-file=${1:-README.md}
+file=${1:-Cargo.toml}
 if [ "$(wc -c <"$file")" -gt "$LIMIT" ]; then
-    if [ $# -gt 0 ]; then echo "demo: $file has more than $LIMIT bytes" >&2; exit 2; fi
-    echo "($file has more than the $LIMIT bytes that one Encrypt takes: Cargo.toml it is)"
-    file=Cargo.toml
+    echo "demo: $file has more than the $LIMIT bytes that one Encrypt takes" >&2
+    exit 2
 fi
 
 # A short path: a socket's path has at most 107 bytes.

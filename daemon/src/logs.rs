@@ -48,15 +48,19 @@ static LOGS: OnceLock<Logs> = OnceLock::new();
 /// Starts the log of this process. A second call changes nothing.
 pub fn start(config: &LogConfig) -> &'static Logs {
     LOGS.get_or_init(|| {
-        let wanted = std::env::var(VARIABLE)
-            .ok()
-            .filter(|text| !text.is_empty())
-            .and_then(|text| EnvFilter::try_new(text).ok());
+        let named = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+        let wanted = named.as_deref().filter(|text| is_level(text)).map(EnvFilter::new);
         let fixed = wanted.is_some();
         let (filter, handle) = reload::Layer::new(wanted.unwrap_or_else(|| EnvFilter::new(&config.level)));
         let subscriber = Registry::default().with(filter).with(output(config.format));
         // Only an embedding program could have set one before.
         let _ = tracing::subscriber::set_global_default(subscriber);
+        if let (Some(named), false) = (named, fixed) {
+            tracing::warn!(
+                named,
+                "{VARIABLE} is no level (error, warn, info, debug, trace; info,TARGET=debug): it is ignored"
+            );
+        }
         Logs { filter: handle, fixed }
     })
 }

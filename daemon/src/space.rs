@@ -41,6 +41,9 @@ struct Ballast {
     len: u64,
 }
 
+/// Files that a start makes, and some more: sockets, a snapshot, copies.
+const SPARE_INODES: u64 = 32;
+
 impl Space {
     /// Looks at the disk of `dir` and gives up as much of the ballast as the store may
     /// need to open. `size` bytes of ballast are laid down where there is room for them.
@@ -185,9 +188,14 @@ impl Space {
     }
 }
 
-/// Bytes that an unprivileged process may still write on the disk of `dir` (statvfs(3)).
-fn free_bytes(dir: &Path) -> io::Result<u64> {
+/// Bytes that an unprivileged process may still write on the disk of `dir` (statvfs(3)):
+/// none, where it can't make files any more.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     let disk = statvfs(dir)?;
+    // File systems that make their inodes as they need them have none to count.
+    if disk.files() > 0 && disk.files_available() < SPARE_INODES {
+        return Ok(0);
+    }
     Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 

@@ -230,7 +230,7 @@ fn random_lives_keep_what_they_answered() {
 /// taken that isn't reserved on the disk, however often the daemon dies.
 #[test]
 fn direct_keys_reserve_their_uses_before_they_take_them() {
-    const BLOCK: u64 = 1 << 20;
+    const BLOCK: u64 = 1 << 16;
     let mut sim = Sim::with_template(11, Template::AesDirect);
     let made = sim.call(create([1; 16], Protection::Hsm)).unwrap();
     let version = path::version(made.key_id, made.key_version_id.unwrap());

@@ -1,4 +1,4 @@
-//! The clear part of a backup file, and how its chunks are framed (`SPEC.md` section 11).
+//! The clear part of a backup file, and how its chunks are framed (`SPEC.md` section 12).
 //! No cryptography here: what is inside a chunk only the daemon can tell.
 
 use std::io::{self, Read};

@@ -1,11 +1,11 @@
 //! A service manager, as far as a daemon meets one: it holds the listening sockets and
 //! passes them on (sd_listen_fds(3)), and is told how the daemon is (sd_notify(3)).
 
-use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -82,12 +82,16 @@ impl Notice {
     }
 }
 
-/// Where a daemon says how it is.
+/// Where a daemon says how it is. Read all the time, as a manager does: a daemon that is not
+/// heard waits once its socket's queue is full.
 #[derive(Debug)]
 pub struct Notices {
-    socket: UnixDatagram,
+    heard: Receiver<Notice>,
     path: PathBuf,
 }
+
+/// What is sent to ourselves: all that was said before it has been read.
+const MARK: &str = "X_TESTS_MARK=1";
 
 impl Notices {
     /// Listens in `dir`.
@@ -95,7 +99,17 @@ impl Notices {
     pub fn listen(dir: &Path) -> Self {
         let path = dir.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        Self { socket, path }
+        let (tell, heard) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len) = socket.recv(&mut buffer) {
+                let notice = String::from_utf8(buffer[..len].to_vec()).expect("notices are text");
+                if tell.send(Notice(notice)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { heard, path }
     }
 
     /// For `NOTIFY_SOCKET`.
@@ -107,32 +121,35 @@ impl Notices {
     /// Messages up to the first that `wanted` is true of, which is the last.
     #[must_use]
     pub fn until(&self, wanted: impl Fn(&Notice) -> bool) -> Vec<Notice> {
-        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut seen = Vec::new();
         loop {
-            let notice = self.receive().unwrap_or_else(|| panic!("not told within {PATIENCE:?}: {seen:?}"));
-            seen.push(notice);
+            let notice = self.heard.recv_timeout(PATIENCE);
+            seen.push(notice.unwrap_or_else(|_| panic!("not told within {PATIENCE:?}: {seen:?}")));
             if seen.last().is_some_and(&wanted) {
                 return seen;
             }
         }
     }
 
-    /// Whatever was said and not read yet. All of it, once the daemon has ended.
+    /// Whatever was said and not taken yet. All of it, once the daemon has ended.
     #[must_use]
     pub fn rest(&self) -> Vec<Notice> {
-        self.socket.set_nonblocking(true).unwrap();
-        let rest = std::iter::from_fn(|| self.receive()).collect();
-        self.socket.set_nonblocking(false).unwrap();
+        self.mark().expect("the notify socket is there");
+        let mut rest = self.until(|notice| notice.0 == MARK);
+        rest.pop();
         rest
     }
 
-    fn receive(&self) -> Option<Notice> {
-        let mut buffer = [0; 4096];
-        match self.socket.recv(&mut buffer) {
-            Ok(len) => Some(Notice(String::from_utf8(buffer[..len].to_vec()).expect("notices are text"))),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => panic!("the notify socket: {error}"),
-        }
+    fn mark(&self) -> std::io::Result<usize> {
+        UnixDatagram::unbound()?.send_to(MARK.as_bytes(), &self.path)
+    }
+}
+
+impl Drop for Notices {
+    fn drop(&mut self) {
+        // Nobody takes it any more, which the reader notices; nobody may be there either.
+        let (_, nobody) = channel();
+        self.heard = nobody;
+        let _ = self.mark();
     }
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::eventually;
 
 /// `command`, started by another program that becomes it (`prlimit`, `setpriv`, …).
 #[must_use]
@@ -18,6 +21,19 @@ pub fn exec(by: &[&str], command: &Command) -> Command {
         };
     }
     outer
+}
+
+/// Stops a process, and comes back when every thread of it stands still.
+pub fn stop(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).expect("the process is ours");
+    let stands = |task: std::io::Result<std::fs::DirEntry>| {
+        // What ends meanwhile stands still, too.
+        let status = task.and_then(|task| std::fs::read_to_string(task.path().join("status")));
+        status.is_ok_and(|status| status.lines().any(|line| line.starts_with("State:\tT")))
+    };
+    eventually("every thread stops", || {
+        std::fs::read_dir(proc(pid, "task")).expect("the process is there").all(stands).then_some(())
+    });
 }
 
 /// A line of /proc/PID/status, such as `VmRSS` (proc_pid_status(5)).

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use claviger_tests::golden::Golden;
+use claviger_tests::process::stop;
 use claviger_tests::programs::{binary, clavigerd, text, tool};
 use claviger_tests::{Daemon, Site, Token, eventually};
 use nix::sys::signal::Signal;
@@ -257,7 +258,7 @@ fn unreachable(session: &mut Session, daemon: &Daemon) {
     let file = session.site.dir().join("blob");
     let _ = session.on(&file, &["ping"], b"");
     // Stopped, the kernel still takes connections for it.
-    daemon.signal(Signal::SIGSTOP);
+    stop(daemon.pid());
     let _ = session.claviger(&["ping", "--timeout", "100ms"], b"");
     daemon.signal(Signal::SIGCONT);
 }

@@ -198,6 +198,28 @@ fn the_state_of_a_newer_daemon_is_refused_untouched() {
 }
 
 #[test]
+fn a_domain_whose_store_is_gone_is_refused_not_served_empty() {
+    for token in each_token() {
+        let site = Site::new(token);
+        let daemon = site.start();
+        daemon.admin().create(Protection::Hsm);
+        daemon.terminate();
+        let store = site.state_dir().join("store");
+        std::fs::rename(&store, site.dir().join("away")).unwrap();
+        let (code, said) = failed(&mut site.daemon_command());
+        assert!(
+            code == 1 && said.contains("store is missing") && said.contains("restore a backup"),
+            "{said}"
+        );
+        assert!(!store.exists());
+        std::fs::rename(site.dir().join("away"), &store).unwrap();
+        let daemon = site.start();
+        assert_eq!(daemon.admin().list_all().len(), 1);
+        daemon.terminate();
+    }
+}
+
+#[test]
 fn a_second_daemon_on_the_same_state_directory_is_refused() {
     for token in each_token() {
         let site = Site::new(token);

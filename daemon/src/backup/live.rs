@@ -1,32 +1,37 @@
 //! The backup that a running daemon hands out, chunk by chunk: one at a time, its
 //! state in memory only. One that nobody reads any more gives way to the next.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_protocol::Code;
 use claviger_protocol::backup::{BackupError, BackupHeader, MAX_CHUNK_LEN, SealedChunk};
 use claviger_protocol::body::{BeginBackupReply, ReadBackupReply, VerifyBackupReply, VerifyBackupRequest};
 use claviger_protocol::secret::Bytes;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::chunks::{Chunks, END_LEN, Entry, MAX_ENTRY_LEN, Totals};
 use crate::edge::Edge;
 use crate::failure::Failure;
 use crate::keyring::Keyring;
+use crate::store::Store;
 
 /// How long a backup that nobody reads is in the way of another.
 const ABANDONED_AFTER: Duration = Duration::from_secs(30);
 /// Bytes asked of the store for a chunk: one record more, and the end, still fit.
 const STEP: usize = MAX_CHUNK_LEN - MAX_ENTRY_LEN - END_LEN;
 
-/// The backup that is being read, if there is one.
+/// The backup that is being read, if there is one. Whoever begins, reads or ends one holds
+/// it all the while, so that two calls never meet in the middle.
 #[derive(Default)]
 pub struct Backups(Mutex<Option<Session>>);
 
 struct Session {
     id: Uuid,
-    export: u64,
+    /// The connection that began it; with it, it is over.
+    connection: u64,
+    export: Export,
     chunks: Chunks,
     next: u32,
     totals: Totals,
@@ -35,16 +40,33 @@ struct Session {
     touched: Duration,
 }
 
+/// A copy of the store that is being made; it ends with its session, however that goes.
+struct Export {
+    store: Arc<dyn Store>,
+    number: u64,
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        self.store.end_export(self.number);
+    }
+}
+
 impl Backups {
     /// Begins a backup of the keyring's store.
     ///
     /// # Errors
     /// `Busy` while another is being read; what the store says.
-    pub async fn begin(&self, keyring: &Keyring, edge: &Edge) -> Result<BeginBackupReply, Failure> {
-        self.sweep(keyring, edge.clock.elapsed());
-        if self.lock().as_ref().is_some_and(|session| !session.complete) {
-            let text =
-                "another backup is being read; try again when it is done, or 30 s after it was given up";
+    pub async fn begin(
+        &self,
+        keyring: &Keyring,
+        edge: &Edge,
+        connection: u64,
+    ) -> Result<BeginBackupReply, Failure> {
+        let mut current = self.0.lock().await;
+        current.take_if(|session| session.is_over(edge.clock.elapsed()));
+        if current.is_some() {
+            let text = "another backup is being read; try again when it is done";
             return Err(Failure::new(Code::Busy, text));
         }
         let domain = keyring.domain();
@@ -57,9 +79,12 @@ impl Backups {
             recovery: domain.files.recovery.clone(),
         };
         let raw_header = header.encode().map_err(unfit)?;
+        let store = Arc::clone(keyring.records().store());
+        let export = Export { number: store.begin_export().await?, store };
         let session = Session {
             id: edge.entropy.uuid()?,
-            export: keyring.records().store().begin_export().await?,
+            connection,
+            export,
             chunks: Chunks::new(&domain.keys, &header, &raw_header)?,
             next: 0,
             totals: Totals::default(),
@@ -67,7 +92,7 @@ impl Backups {
             touched: edge.clock.elapsed(),
         };
         let backup_id = session.id;
-        *self.lock() = Some(session);
+        *current = Some(session);
         Ok(BeginBackupReply {
             backup_id,
             header: Bytes(raw_header),
@@ -89,10 +114,10 @@ impl Backups {
         backup_id: Uuid,
         index: u32,
     ) -> Result<ReadBackupReply, Failure> {
-        // Out of its place while it is read: two calls can't read at once, and one that
-        // is dropped half-way ends the backup.
-        let mut session = self.take(backup_id, index)?;
-        let part = keyring.records().store().export(session.export, STEP).await?;
+        let mut current = self.0.lock().await;
+        // Out of its place while it is read: a call that is dropped half-way ends the backup.
+        let mut session = take(&mut current, backup_id, index)?;
+        let part = session.export.store.export(session.export.number, STEP).await?;
         let mut entries = Vec::with_capacity(part.entries.len());
         for (key, value) in part.entries {
             if let Some(value) = &value {
@@ -110,43 +135,55 @@ impl Backups {
         session.complete = part.done;
         session.touched = edge.clock.elapsed();
         let Totals { puts, deletes } = session.totals;
-        *self.lock() = Some(session);
+        *current = Some(session);
         Ok(ReadBackupReply { chunk: Bytes(chunk), last: part.done, puts, deletes })
     }
 
     /// Ends a backup; one that isn't there is no error.
-    pub fn end(&self, keyring: &Keyring, backup_id: Uuid) {
-        let mut current = self.lock();
-        if let Some(session) = current.take_if(|session| session.id == backup_id) {
-            keyring.records().store().end_export(session.export);
+    pub async fn end(&self, backup_id: Uuid) {
+        self.0.lock().await.take_if(|session| session.id == backup_id);
+    }
+
+    /// A connection is gone, and with it the backup that it began.
+    pub fn left(&self, connection: u64) {
+        // One that is being read ends with the call that reads it.
+        if let Ok(mut current) = self.0.try_lock() {
+            current.take_if(|session| session.connection == connection);
         }
     }
 
     /// Forgets a backup that nobody has read for a while.
-    pub fn sweep(&self, keyring: &Keyring, now: Duration) {
-        let abandoned = |session: &mut Session| now.saturating_sub(session.touched) >= ABANDONED_AFTER;
-        if let Some(session) = self.lock().take_if(abandoned) {
-            keyring.records().store().end_export(session.export);
+    pub fn sweep(&self, now: Duration) {
+        // One that is being read just now is not abandoned.
+        if let Ok(mut current) = self.0.try_lock() {
+            current.take_if(|session| session.is_abandoned(now));
         }
     }
+}
 
-    fn take(&self, backup_id: Uuid, index: u32) -> Result<Session, Failure> {
-        let mut current = self.lock();
-        match &*current {
-            Some(session) if session.id == backup_id && !session.complete => {
-                if session.next != index {
-                    let text = format!("the next chunk is {}", session.next);
-                    return Err(Failure::new(Code::InvalidArgument, text));
-                }
+impl Session {
+    fn is_abandoned(&self, now: Duration) -> bool {
+        now.saturating_sub(self.touched) >= ABANDONED_AFTER
+    }
+
+    /// Whether it may give way to another.
+    fn is_over(&self, now: Duration) -> bool {
+        self.complete || self.is_abandoned(now)
+    }
+}
+
+/// The session, if this is its next chunk.
+fn take(current: &mut Option<Session>, backup_id: Uuid, index: u32) -> Result<Session, Failure> {
+    match current {
+        Some(session) if session.id == backup_id && !session.complete => {
+            if session.next != index {
+                let text = format!("the next chunk is {}", session.next);
+                return Err(Failure::new(Code::InvalidArgument, text));
             }
-            _ => return Err(gone()),
         }
-        current.take().ok_or_else(gone)
+        _ => return Err(gone()),
     }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    current.take().ok_or_else(gone)
 }
 
 /// Checks one chunk of a file.

@@ -5,7 +5,8 @@
 //! the domain file, the recovery files, the root in the HSM (if it isn't there), and,
 //! once the whole backup is verified, a fresh store. Only then a file `complete`
 //! is written there and all of it is moved into place. While `restoring` stands, no daemon
-//! serves; killed at any point, restoring the same backup again finishes the work.
+//! serves; killed at any point, restoring the same backup again finishes the work. In the
+//! end the directory is renamed in one step, and what is left of it removed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader};
@@ -30,6 +31,8 @@ use crate::store::{
 };
 
 const STAGING: &str = "restoring";
+/// The staging directory of a restore that is over.
+const DONE: &str = "restoring.done";
 const COMPLETE: &str = "complete";
 const STORE: &str = "store";
 const DOMAIN: &str = "domain";
@@ -116,11 +119,13 @@ pub struct Restored {
     pub totals: Option<Totals>,
 }
 
-/// Refuses a state directory in which a restore was interrupted.
+/// Refuses a state directory in which a restore was interrupted, and removes what one that
+/// was finished has left.
 ///
 /// # Errors
-/// [`RestoreError::Occupied`].
-pub fn refuse_unfinished(state_dir: &Path) -> Result<(), RestoreError> {
+/// [`RestoreError::Occupied`], and a directory that can't be removed.
+pub fn settle(state_dir: &Path) -> Result<(), RestoreError> {
+    remove_tree(&state_dir.join(DONE))?;
     let path = state_dir.join(STAGING);
     let reason = "a restore was interrupted; run `clavigerd restore` with the same backup again";
     if path.exists() { Err(RestoreError::Occupied { path, reason }) } else { Ok(()) }
@@ -354,8 +359,12 @@ impl Staging {
         }
         files::sync(&self.state_dir).map_err(io_error(&self.state_dir))?;
         self.leave_event(header, edge).await.map_err(io_error(&self.state_dir.join("audit.jsonl")))?;
-        remove_tree(&self.dir)?;
-        files::sync(&self.state_dir).map_err(io_error(&self.state_dir))
+        let done = self.state_dir.join(DONE);
+        remove_tree(&done)?;
+        // In one step: half of it removed would be neither finished nor unfinished.
+        fs::rename(&self.dir, &done).map_err(io_error(&self.dir))?;
+        files::sync(&self.state_dir).map_err(io_error(&self.state_dir))?;
+        remove_tree(&done)
     }
 
     async fn leave_event(&self, header: &BackupHeader, edge: &Edge) -> io::Result<()> {

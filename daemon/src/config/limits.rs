@@ -18,7 +18,7 @@ const BODY: RangeInclusive<u64> = MAX_BODY_BEFORE_HELLO as u64..=CEILING_MAX_BOD
 const PLAINTEXT: RangeInclusive<u64> = 1..=CEILING_MAX_BODY as u64;
 /// What a body has room for beside the plaintext, in bytes: key name, encryption
 /// context (8 KiB), and the blob's header and tag in the reply.
-const BODY_ROOM: u64 = 16 * 1024;
+pub(crate) const BODY_ROOM: u64 = 16 * 1024;
 /// Connections of one endpoint: what a raised descriptor limit usually allows.
 const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
 /// Unanswered requests of one connection.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use raw::Report;
 
+pub(crate) use limits::BODY_ROOM;
 pub use observe::{LogConfig, LogFormat, MetricsListen, is_level};
 
 /// The admin endpoint's name, which no other endpoint can have.

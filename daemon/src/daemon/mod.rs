@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
+use crate::backend::hsm;
 use crate::backend::hsm::pool::Pool;
 use crate::backup::restore;
 use crate::config::{Config, Limits};
@@ -34,7 +35,7 @@ use crate::metrics::Exposition;
 use crate::server::{BindError, Listener, MetricsListener, Passed, Server};
 use crate::service::Service;
 use crate::space::{BALLAST, Space};
-use crate::store::{OpenError, SledStore, StateLock, Store, StoreError};
+use crate::store::{self, OpenError, SledStore, StateLock, Store, StoreError};
 
 /// What to do where records wait for a domain that isn't there.
 pub const DOMAIN_MISSING: &str =
@@ -109,12 +110,12 @@ pub async fn run(
     let Host { passed, supervisor, reload } = host;
     let supervisor = Arc::new(supervisor);
     let state = StateLock::acquire(&config.state_dir)?;
-    restore::refuse_unfinished(&config.state_dir).map_err(|error| DaemonError::Domain(error.to_string()))?;
+    restore::settle(&config.state_dir).map_err(|error| DaemonError::Domain(error.to_string()))?;
     let limits = &config.limits;
     // Before anything is written there.
     let space = open_space(&config)?;
     let log = open_log(&config, &edge)?;
-    let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, &edge)?;
+    let store = open_store(&config, &state, &edge)?;
     let members = config.hsm.iter().map(|m| (m.name.clone(), m.profile.name.clone(), m.profile.hardware));
     let pool = Pool::new(members, edge.clock.now());
     let service = Arc::new(Service::new(edge.clone(), limits.clone(), Arc::clone(&log), pool));
@@ -184,6 +185,22 @@ async fn finish_calls(server: &Server, service: &Service, supervisor: &Superviso
     }
 }
 
+/// A domain without its store has lost its keys: that isn't answered with an empty one.
+fn open_store(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Result<Arc<SledStore>, OpenError> {
+    let limits = &config.limits;
+    let open = if hsm::domain::is_there(&config.state_dir) { SledStore::reopen } else { SledStore::open };
+    open(state, limits.store_cache_bytes, limits.store_queue, edge)
+}
+
+/// Makes the empty store of a domain that is about to be made. Blocks on the disk.
+///
+/// # Errors
+/// Where the disk refuses.
+pub async fn make_store(state: &Arc<StateLock>, limits: &Limits, edge: &Edge) -> Result<(), DaemonError> {
+    let store = SledStore::open(state, limits.store_cache_bytes, limits.store_queue, edge)?;
+    store.close().await.map_err(|error| DaemonError::StoreFailed(error.to_string()))
+}
+
 fn open_space(config: &Config) -> Result<Arc<Space>, DaemonError> {
     let dir = &config.state_dir;
     let failed = |error| DaemonError::Ballast { path: dir.join(BALLAST), error };
@@ -211,7 +228,7 @@ fn open_log(config: &Config, edge: &Edge) -> Result<Arc<AuditLog>, DaemonError> 
 pub async fn has_records(state: &Arc<StateLock>, limits: &Limits, edge: &Edge) -> Result<bool, DaemonError> {
     // Nothing is made here where there is nothing; the other is what an interrupted
     // recovery of the store leaves.
-    if !["store", "store.aside"].iter().any(|name| state.dir().join(name).exists()) {
+    if !store::exists(state.dir()) {
         return Ok(false);
     }
     let store = SledStore::open(state, limits.store_cache_bytes, limits.store_queue, edge)?;

@@ -7,6 +7,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::User;
 
 use crate::config::{Config, LockMemory};
 
@@ -129,6 +130,26 @@ fn suffices(config: &Config, hard: u64) -> Result<(), ProcessError> {
         return Err(ProcessError::Descriptors { max_connections, endpoints, needed, hard });
     }
     Ok(())
+}
+
+/// Goes on as another user, with that user's groups; for good. For root alone.
+///
+/// # Errors
+/// What to do, where there is no such user or the system refuses.
+pub fn become_user(name: &str) -> Result<(), String> {
+    let refused = |error: nix::Error| {
+        format!("can't look as user {name:?}: {}: run this as root, or as that user", error.desc())
+    };
+    let user = User::from_name(name).map_err(refused)?;
+    let user = user
+        .ok_or_else(|| format!("there is no user {name:?}: make it (systemd-sysusers), or mend the name"))?;
+    if user.uid == nix::unistd::geteuid() {
+        return Ok(());
+    }
+    let group_list = std::ffi::CString::new(name).map_err(|error| error.to_string())?;
+    nix::unistd::initgroups(&group_list, user.gid).map_err(refused)?;
+    nix::unistd::setgid(user.gid).map_err(refused)?;
+    nix::unistd::setuid(user.uid).map_err(refused)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Reload;
 use super::supervisor::Supervisor;
 use super::trust;
-use crate::config::{Config, Limits};
+use crate::config::{BODY_ROOM, Config, Limits};
 use crate::logs::Logs;
 use crate::service::Service;
 
@@ -55,6 +55,9 @@ fn again(file: &Path, running: &mut Config, service: &Service, logs: &Logs) {
     }
     for key in &report.waiting {
         tracing::warn!(key, "this change of the configuration needs a restart");
+    }
+    if service.keyring().is_err() {
+        tracing::warn!("the domain is locked: a PIN that was refused is tried again only after a restart");
     }
     if report == Report::default() {
         tracing::info!("the configuration was read again: nothing has changed");
@@ -114,7 +117,14 @@ fn limits(running: &mut Limits, wanted: &Limits, report: &mut Report) {
             running.$field = wanted.$field;
         )+};
     }
-    live! { max_plaintext handshake_timeout idle_timeout default_deadline stop_timeout hsm_retry }
+    let fits = u64::from(wanted.max_plaintext) + BODY_ROOM <= u64::from(running.max_body);
+    if fits {
+        live! { max_plaintext }
+    } else if running.max_plaintext != wanted.max_plaintext {
+        // It was checked against a larger max_body, which waits for a restart.
+        report.waiting.push("limits.max_plaintext");
+    }
+    live! { handshake_timeout idle_timeout default_deadline stop_timeout hsm_retry }
     macro_rules! fixed {
         ($($field:ident)+) => {$(
             if running.$field != wanted.$field {
@@ -156,6 +166,16 @@ mod tests {
         // What waits is told again, what was done is not.
         let again = apply(&mut running, &wanted, |_| unreachable!("the level is set"));
         assert_eq!((again.applied.len(), again.waiting.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_plaintext_that_needs_a_larger_frame_waits_with_it() {
+        let mut running = config("");
+        let both = config("[limits]\nmax_body = \"8MiB\"\nmax_plaintext = \"4MiB\"");
+        let report = apply(&mut running, &both, |_| unreachable!("no new level"));
+        assert_eq!(report.applied, Vec::<String>::new());
+        assert_eq!(report.waiting, ["limits.max_plaintext", "limits.max_body"]);
+        assert_eq!(running.limits.max_plaintext, config("").limits.max_plaintext);
     }
 
     #[test]

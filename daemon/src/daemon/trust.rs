@@ -13,6 +13,9 @@ use crate::config::{Config, PinSource};
 /// Permission bits that let group and others write.
 const FOREIGN_WRITE: u32 = 0o022;
 
+/// How far down the state directory is looked at: the store has a directory in it.
+const STATE_DEPTH: u32 = 3;
+
 /// Something that others can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distrust {
@@ -38,13 +41,13 @@ pub fn problems(config: &Config, file: Option<&Path>, uid: u32) -> Vec<Distrust>
     let mut look = |what: &str, path: &Path| found.extend(distrust(what, path, uid));
     if let Some(file) = file {
         look("the configuration file", file);
+        // Whoever can write there can put another file in its place.
+        let dir = std::path::absolute(file).ok().and_then(|file| Some(file.parent()?.to_owned()));
+        look("the directory of the configuration file", &dir.unwrap_or_default());
     }
     look("the state directory", &config.state_dir);
-    for entry in std::fs::read_dir(&config.state_dir).into_iter().flatten().flatten() {
-        // Sockets have the mode that the configuration gives them.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_file()) {
-            look("in the state directory,", &entry.path());
-        }
+    for path in within(&config.state_dir, STATE_DEPTH) {
+        look("in the state directory,", &path);
     }
     for endpoint in config.sockets() {
         if let Some(dir) = endpoint.socket.parent() {
@@ -62,7 +65,25 @@ pub fn problems(config: &Config, file: Option<&Path>, uid: u32) -> Vec<Distrust>
     found
 }
 
-/// A link is followed: what counts is what will be used.
+/// Everything in a directory and those below it, but sockets: these have the mode that the
+/// configuration gives them. Links are followed: what counts is what will be used.
+fn within(dir: &Path, depth: u32) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let kind = std::fs::metadata(&path).map(|metadata| metadata.file_type());
+        if kind.as_ref().is_ok_and(std::os::unix::fs::FileTypeExt::is_socket) {
+            continue;
+        }
+        if kind.is_ok_and(|kind| kind.is_dir()) && depth > 1 {
+            all.extend(within(&path, depth - 1));
+        }
+        all.push(path);
+    }
+    all
+}
+
+/// A link is followed.
 fn distrust(what: &str, path: &Path, uid: u32) -> Option<Distrust> {
     let of = |found: String, expected: &str| Distrust {
         what: what.to_owned(),
@@ -103,11 +124,11 @@ mod tests {
     fn place() -> (tempfile::TempDir, Config, u32) {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for name in ["state", "run", "app", "metrics", "pins"] {
+        for name in ["state", "state/store", "state/store/blobs", "run", "app", "metrics", "pins"] {
             fs::create_dir(path(name)).unwrap();
             chmod(&path(name), 0o700);
         }
-        for name in ["state/audit.jsonl", "pins/a", "claviger.toml"] {
+        for name in ["state/audit.jsonl", "state/store/db", "pins/a", "claviger.toml"] {
             fs::write(path(name), "").unwrap();
             chmod(&path(name), 0o600);
         }
@@ -131,8 +152,19 @@ mod tests {
         let (dir, config, uid) = place();
         let file = dir.path().join("claviger.toml");
         assert_eq!(problems(&config, Some(&file), uid), []);
-        for name in ["state", "state/audit.jsonl", "run", "app", "metrics", "pins", "pins/a", "claviger.toml"]
-        {
+        for name in [
+            "state",
+            "state/audit.jsonl",
+            "state/store",
+            "state/store/db",
+            "state/store/blobs",
+            "run",
+            "app",
+            "metrics",
+            "pins",
+            "pins/a",
+            "claviger.toml",
+        ] {
             let path = dir.path().join(name);
             let usual = fs::metadata(&path).unwrap().mode() & 0o777;
             for more in [0o020, 0o002, 0o022, 0o1022] {
@@ -148,6 +180,17 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_what_it_leads_to() {
+        let (dir, config, uid) = place();
+        let (log, elsewhere) = (dir.path().join("state/audit.jsonl"), dir.path().join("elsewhere"));
+        fs::rename(&log, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &log).unwrap();
+        assert_eq!(problems(&config, None, uid), []);
+        chmod(&elsewhere, 0o666);
+        assert_eq!(problems(&config, None, uid).len(), 1);
+    }
+
+    #[test]
     fn what_belongs_to_somebody_else_is_told() {
         let (_dir, config, uid) = place();
         // The same place, seen by a daemon of another user.
@@ -160,7 +203,7 @@ mod tests {
             assert!(told[0].to_string().contains("owner 1234"), "{}", told[0]);
             assert_eq!(problems(&config, None, 1234), [], "root's and its own are trusted");
         } else {
-            assert_eq!(problems(&config, None, uid + 1).len(), 7);
+            assert_eq!(problems(&config, None, uid + 1).len(), 10);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_protocol::Code;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -106,20 +107,28 @@ async fn sweep_once(service: &Service, purge: bool) -> Result<(), crate::failure
     let Ok(keyring) = service.keyring() else {
         return Ok(());
     };
-    service.backups.sweep(keyring, service.edge.clock.elapsed());
+    service.backups.sweep(service.edge.clock.elapsed());
     let owed = service.outbox.owed();
     if !owed.is_empty() {
-        while keyring.drain_outbox(&service.log, |event| owed.contains(&event.event_id)).await? {}
+        keyring.drain_outbox(&service.log, |event| owed.contains(&event.event_id)).await?;
         service.outbox.paid(&owed);
     }
     let done = service.outbox.take_recorded();
     if !done.is_empty() {
-        service.log.sync().await.map_err(|_| claviger_protocol::Code::AuditUnavailable)?;
-        keyring.clear_outbox(&done).await?;
+        let synced = service.log.sync().await.map_err(|_| Code::AuditUnavailable.into());
+        let cleared = match synced {
+            Ok(()) => keyring.clear_outbox(&done).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = cleared {
+            // Next time: what is forgotten here would be written to the log again.
+            service.outbox.recorded(done);
+            return Err(failure);
+        }
     }
     if purge {
         let before = service.edge.clock.now().saturating_sub(ORPHAN_AGE_MS);
-        while keyring.drain_outbox(&service.log, |event| event.time < before).await? {}
+        keyring.drain_outbox(&service.log, |event| event.time < before).await?;
         let mut after: Option<Vec<u8>> = None;
         while let Some(last) = keyring.purge_client_tokens(after.as_deref(), PURGE_STEP).await? {
             after = Some(last);

@@ -190,19 +190,19 @@ impl Keyring {
             self.open_software(key, record)?
         } else {
             let template = template(key.spec, key.usage, record.suite)?;
-            self.hold(self.unwrap(key, record, template, lane).await?, template)?
+            self.hold(self.unwrap(key, record, template, lane).await?, template, record.version_id)?
         };
         Ok(Ready { key_id: record.key_id, version_id: record.version_id, suite: record.suite, material })
     }
 
-    fn hold(&self, lease: Lease, template: Template) -> Result<Material, Failure> {
+    fn hold(&self, lease: Lease, template: Template, version_id: Uuid) -> Result<Material, Failure> {
         Ok(match template {
             Template::AesDeriveOnly => {
                 let salt = fresh_salt(&self.edge.entropy)?;
                 Material::Derived(DerivedKey { lease, salt: Mutex::new((salt, 0)) })
             }
             Template::AesDirect | Template::Sm4Direct => {
-                Material::Direct(DirectKey { lease, uses: Uses::none_reserved() })
+                Material::Direct(DirectKey { lease, uses: Uses::of(version_id, &self.remaining) })
             }
             Template::HmacSecret
             | Template::RsaSign

@@ -42,6 +42,7 @@ use cache::LoadingCache;
 use list::Counts;
 use material::{Lease, Ready};
 use record::{AliasRecord, KeyRecord, VersionRecord, path};
+use uses::Remaining;
 
 pub use asymmetric::Signable;
 pub use create::NewKey;
@@ -76,6 +77,7 @@ pub struct Keyring {
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     public_keys: LoadingCache<Uuid, Public>,
     crew: Crew,
+    remaining: Arc<Remaining>,
     counts: Counts,
     done: KeyringCounts,
     context_key: hmac::Key,
@@ -145,6 +147,7 @@ impl Keyring {
             public_keys: LoadingCache::new(limits.record_cache, &hash),
             crew: Crew::start(&edge.workers, limits.lane_queue)
                 .map_err(|e| Failure::new(Code::Internal, format!("no thread for software keys: {e}")))?,
+            remaining: Arc::default(),
             counts: Counts::default(),
             done: KeyringCounts::default(),
             no_context: context_hash(&context_key, &EncryptionContext::default()),

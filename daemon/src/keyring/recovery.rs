@@ -32,27 +32,30 @@ impl Keyring {
             );
             self.record_and_delete(log, &events, open.into_iter().map(|(key, _, _)| key).collect()).await?;
         }
-        while self.drain_outbox(log, |_| true).await? {}
-        Ok(())
+        self.drain_outbox(log, |_| true).await
     }
 
-    /// Writes outbox events that `due` says to the log, and removes them; says
-    /// whether there may be more.
+    /// Writes every outbox event that `due` says to the log, and removes it from there.
     pub async fn drain_outbox(
         &self,
         log: &Arc<AuditLog>,
         due: impl Fn(&Event) -> bool,
-    ) -> Result<bool, Failure> {
-        let page = self.store.list::<OutboxRecord>(path::OUTBOX, None, MAX_BATCH_OPS).await?;
-        let full = page.len() == MAX_BATCH_OPS;
-        let (keys, events): (Vec<_>, Vec<_>) = page
-            .into_iter()
-            .filter(|(_, _, record)| due(&record.event))
-            .map(|(key, _, record)| (key, record.event))
-            .unzip();
-        let progress = !keys.is_empty();
-        self.record_and_delete(log, &events, keys).await?;
-        Ok(full && progress)
+    ) -> Result<(), Failure> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.list::<OutboxRecord>(path::OUTBOX, after.as_deref(), MAX_BATCH_OPS).await?;
+            let last = (page.len() == MAX_BATCH_OPS).then(|| page.last().map(|(key, _, _)| key.clone()));
+            let (keys, events): (Vec<_>, Vec<_>) = page
+                .into_iter()
+                .filter(|(_, _, record)| due(&record.event))
+                .map(|(key, _, record)| (key, record.event))
+                .unzip();
+            self.record_and_delete(log, &events, keys).await?;
+            match last.flatten() {
+                Some(last) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Removes outbox entries whose events are in the log, and on the disk there.

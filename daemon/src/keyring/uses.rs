@@ -2,7 +2,8 @@
 //! are reserved in blocks that are on the disk before the first of them is
 //! taken, so no crash can count too few (NIST SP 800-38D section 8.3).
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_protocol::Code;
 use uuid::Uuid;
@@ -13,32 +14,57 @@ use super::record::path;
 use crate::failure::Failure;
 use crate::store::{Change, Expect, Op, StoreError};
 
-/// Uses reserved at once.
-const BLOCK: u64 = 1 << 20;
+/// Uses reserved at once: two seconds' worth at a fast token's pace.
+const BLOCK: u64 = 1 << 16;
 /// Random nonces under one key at most: 2^32.
 const BUDGET: u64 = 1 << 32;
 /// Where use stops: nine tenths of the budget.
 const STOP: u64 = BUDGET / 10 * 9;
-/// Where the log starts to warn: half of it.
+/// Where the log warns: half of it.
 const WARN: u64 = BUDGET / 2;
+/// Versions whose remaining uses are remembered while they aren't in use; the rest of
+/// one more is lost with its lease.
+const MAX_REMEMBERED: usize = 100_000;
 
-/// What is left of the reservation.
-pub(super) struct Uses(Mutex<u64>);
+/// What is left of the reservations of versions that aren't held now: a key that is
+/// evicted and unwrapped again goes on with what it had.
+#[derive(Default)]
+pub(super) struct Remaining(Mutex<BTreeMap<Uuid, u64>>);
+
+/// What is left of a version's reservation while it is held.
+pub(super) struct Uses {
+    left: Mutex<u64>,
+    version_id: Uuid,
+    remaining: Arc<Remaining>,
+}
 
 impl Uses {
-    pub(super) fn none_reserved() -> Self {
-        Self(Mutex::new(0))
+    /// Takes over what is left from an earlier time.
+    pub(super) fn of(version_id: Uuid, remaining: &Arc<Remaining>) -> Self {
+        let left = remaining.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&version_id);
+        Self { left: Mutex::new(left.unwrap_or_default()), version_id, remaining: Arc::clone(remaining) }
     }
 
     fn take(&self) -> bool {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let had = *left > 0;
         *left = left.saturating_sub(1);
         had
     }
 
     fn add(&self, block: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += block;
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) += block;
+    }
+}
+
+impl Drop for Uses {
+    fn drop(&mut self) {
+        let left = *self.left.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut remaining = self.remaining.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if left > 0 && remaining.len() < MAX_REMEMBERED {
+            // Another lease of the same version may have come and gone meanwhile.
+            *remaining.entry(self.version_id).or_default() += left;
+        }
     }
 }
 
@@ -55,7 +81,7 @@ impl Keyring {
         let current = self.version(key_id, version_id).await?.ok_or(Code::AccessDenied)?;
         let mut record = current.record.clone();
         record.reserved_uses = next_reservation(record.reserved_uses)?;
-        if record.reserved_uses >= WARN {
+        if (record.reserved_uses - BLOCK..record.reserved_uses).contains(&WARN) {
             let reserved = record.reserved_uses;
             tracing::warn!(key = %key_id, version = %version_id, reserved, "half of the key's nonce budget is spent; rotate it");
         }
@@ -69,10 +95,13 @@ impl Keyring {
             }
             // Another call reserved first; look again.
             Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(StoreError::ReadOnly) => Err(Failure::new(Code::ReadOnly, UNCOUNTED)),
             Err(error) => Err(error.into()),
         }
     }
 }
+
+const UNCOUNTED: &str = "the disk of the daemon's state directory is full, and this key's HSM wants each of its uses counted there before it encrypts; free space there (decryption still works)";
 
 fn next_reservation(reserved: u64) -> Result<u64, Failure> {
     let next = reserved.saturating_add(BLOCK);
@@ -84,11 +113,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uses_are_taken_from_what_is_reserved() {
-        let uses = Uses::none_reserved();
+    fn uses_are_taken_from_what_is_reserved_and_outlast_their_lease() {
+        let (remaining, version) = (Arc::default(), Uuid::from_u128(1));
+        let uses = Uses::of(version, &remaining);
         assert!(!uses.take());
-        uses.add(2);
-        assert_eq!([uses.take(), uses.take(), uses.take()], [true, true, false]);
+        uses.add(3);
+        assert_eq!([uses.take(), uses.take()], [true, true]);
+        drop(uses);
+        let other = Uses::of(Uuid::from_u128(2), &remaining);
+        assert!(!other.take(), "another version's");
+        let again = Uses::of(version, &remaining);
+        assert_eq!([again.take(), again.take()], [true, false]);
+        drop(again);
+        assert!(!Uses::of(version, &remaining).take(), "each of them once");
     }
 
     #[test]

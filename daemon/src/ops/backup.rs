@@ -5,22 +5,24 @@ use claviger_protocol::body::{
     VerifyBackupReply, VerifyBackupRequest,
 };
 
+use crate::admission::Admitted;
 use crate::backup;
 use crate::failure::Failure;
 use crate::service::Service;
 
-pub(super) async fn begin(service: &Service) -> Result<BeginBackupReply, Failure> {
-    service.backups.begin(service.keyring()?, &service.edge).await
+pub(super) async fn begin(service: &Service, call: &Admitted) -> Result<BeginBackupReply, Failure> {
+    let connection = call.permit().resolved().caller().connection;
+    service.backups.begin(service.keyring()?, &service.edge, connection).await
 }
 
 pub(super) async fn read(service: &Service, body: &ReadBackupRequest) -> Result<ReadBackupReply, Failure> {
     service.backups.read(service.keyring()?, &service.edge, body.backup_id, body.index).await
 }
 
-pub(super) fn end(service: &Service, body: &EndBackupRequest) -> Result<EndBackupReply, Failure> {
-    service.backups.end(service.keyring()?, body.backup_id);
+pub(super) async fn end(service: &Service, body: &EndBackupRequest) -> EndBackupReply {
+    service.backups.end(body.backup_id).await;
     tracing::info!(backup = %body.backup_id, complete = body.complete, "a backup ended");
-    Ok(EndBackupReply {})
+    EndBackupReply {}
 }
 
 pub(super) fn verify(service: &Service, body: &VerifyBackupRequest) -> Result<VerifyBackupReply, Failure> {

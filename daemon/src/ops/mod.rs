@@ -80,9 +80,9 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         }
         Request::VerifyMac(body) => Ok(Reply::VerifyMac(Box::pin(mac::verify(service, call, body)).await?)),
         Request::MessageDigest(body) => Ok(Reply::MessageDigest(Box::pin(mac::digest(service, body)).await?)),
-        Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service).await?)),
+        Request::BeginBackup(_) => Ok(Reply::BeginBackup(backup::begin(service, call).await?)),
         Request::ReadBackup(body) => Ok(Reply::ReadBackup(backup::read(service, body).await?)),
-        Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body)?)),
+        Request::EndBackup(body) => Ok(Reply::EndBackup(backup::end(service, body).await)),
         Request::VerifyBackup(body) => Ok(Reply::VerifyBackup(backup::verify(service, body)?)),
     }
 }

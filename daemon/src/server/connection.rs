@@ -127,8 +127,15 @@ impl Connection {
         })
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn run(mut self) {
+    /// Serves the connection to its end, which also ends what only it could go on with.
+    pub(super) async fn serve(self) {
+        let (service, number) = (Arc::clone(&self.context.service), self.number);
+        self.run().await;
+        service.backups.left(number);
+    }
+
+    /// Takes turns until the connection's end.
+    async fn run(mut self) {
         let stop = self.context.stop.clone();
         let clock = self.context.service.edge.clock.clone();
         let mut timer = clock.sleep(self.until_check()).boxed();

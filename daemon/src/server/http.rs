@@ -24,9 +24,10 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 /// From accept to the last byte of the answer.
-const TIME: Duration = Duration::from_secs(5);
-/// Connections at once; others wait in the kernel.
-const CONNECTIONS: usize = 4;
+const TIME: Duration = Duration::from_secs(2);
+/// Connections at once; others wait in the kernel. Who opens one after the other and says
+/// nothing must not keep a scrape out for longer than it waits.
+const CONNECTIONS: usize = 64;
 /// Pause after the kernel had no descriptor for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

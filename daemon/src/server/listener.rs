@@ -193,6 +193,8 @@ pub struct Server {
     stop: CancellationToken,
     tasks: Tasks,
     next_connection: Arc<AtomicU64>,
+    /// What is told of connections that are refused.
+    crowd: Arc<Mutex<Trouble>>,
     open: Arc<AtomicUsize>,
     endpoints: Mutex<Vec<EndpointTraffic>>,
 }
@@ -210,6 +212,7 @@ impl Server {
             stop,
             tasks: Tasks::default(),
             next_connection: Arc::default(),
+            crowd: Arc::default(),
             open: Arc::default(),
             endpoints: Mutex::default(),
         }
@@ -240,6 +243,7 @@ impl Server {
             context,
             tasks: self.tasks.clone(),
             next_connection: Arc::clone(&self.next_connection),
+            crowd: Arc::clone(&self.crowd),
             open,
             everywhere: Arc::clone(&self.open),
         };
@@ -270,6 +274,8 @@ struct Acceptor {
     context: Arc<Context>,
     tasks: Tasks,
     next_connection: Arc<AtomicU64>,
+    /// What is told of connections that are refused.
+    crowd: Arc<Mutex<Trouble>>,
     /// Of this endpoint.
     open: Arc<AtomicUsize>,
     /// Of all endpoints.
@@ -310,14 +316,17 @@ impl Acceptor {
         self.context.traffic.accepted.one();
         if open.number > self.context.service.limits().max_connections as usize {
             self.context.traffic.refused.one();
-            tracing::warn!(endpoint = %self.context.endpoint.name, "a connection was refused: there are too many");
+            let now = self.context.service.edge.clock.elapsed();
+            if self.crowd.lock().unwrap_or_else(PoisonError::into_inner).tell(now) {
+                tracing::warn!(endpoint = %self.context.endpoint.name, "connections are refused: there are too many");
+            }
             return;
         }
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed) + 1;
         match Connection::new(Arc::clone(&self.context), stream, number) {
             Some(connection) => {
                 self.tasks.spawn(async move {
-                    connection.run().await;
+                    connection.serve().await;
                     drop(open);
                 });
             }

@@ -23,6 +23,7 @@ pub use export::Exported;
 pub use memory::MemoryStore;
 pub use open::{OpenError, StateLock};
 pub use sealed::{Record, Sealed};
+pub use sled_open::exists;
 pub use sled_store::SledStore;
 
 /// A future on the heap, for an interface with more than one form.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +31,16 @@ pub enum OpenError {
         /// Its permission bits.
         mode: u32,
     },
+    /// It is another user's: what would be made in it, that user's daemon couldn't read.
+    #[error("the state directory {dir} belongs to user {owner}, and this runs as {uid}: run it as that user")]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who runs this.
+        uid: u32,
+    },
     /// The path is something else than a directory.
     #[error("{0} is not a directory")]
     NotADirectory(PathBuf),
@@ -47,6 +57,11 @@ pub enum OpenError {
     /// The format file is missing beside a store, or isn't one. Nothing was touched.
     #[error("{0} doesn't say which format its directory has: restore it, or use another state directory")]
     Unmarked(PathBuf),
+    /// There is a domain and no store.
+    #[error(
+        "{0} is missing, and there is a domain whose keys were in it: restore a backup (clavigerd restore)"
+    )]
+    Missing(PathBuf),
     /// The operating system refused.
     #[error("can't {what} {path}: {source}")]
     Io {
@@ -139,6 +154,10 @@ fn check_private(dir: &Path) -> Result<(), OpenError> {
     let metadata = fs::metadata(dir).map_err(io_error("look at", dir))?;
     if !metadata.is_dir() {
         return Err(OpenError::NotADirectory(dir.to_owned()));
+    }
+    let (owner, uid) = (metadata.uid(), nix::unistd::geteuid().as_raw());
+    if owner != uid {
+        return Err(OpenError::Foreign { dir: dir.to_owned(), owner, uid });
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {

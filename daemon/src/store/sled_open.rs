@@ -1,19 +1,21 @@
-//! Opens the sled database of a state directory, and brings one back that a kill
-//! during an earlier open has left unreadable.
-//!
-//! sled 0.34 rewrites its snapshot (`snap.*`, a derived index of the log) at each
-//! open; torn, it makes every later open fail with `Corruption`. The way back:
+//! Opens the sled database of a state directory. sled is never let at the only copy: it
+//! takes a byte that it can't read, or that was damaged, for the end of its log, and
+//! *writes zeros over all that follows while it opens* (measured, with one failing read);
+//! and a kill while it rewrites its snapshot (`snap.*`, a derived index of the log) makes
+//! every later open fail. So:
 //!
 //! 1. copy `store` to `store.aside.partial`, sync, rename to `store.aside`;
-//! 2. remove `store/snap.*`; 3. open: sled rebuilds the index from its log;
-//! 4. read every record; if all are sound, remove the copy: it holds wrapped key
-//!    material, which must not outlive a key's erasure. Else it stays and the
-//!    error names it.
+//! 2. open `store`; if that fails with damage, put the copy in its place, without
+//!    `snap.*`, open again (sled rebuilds the index from its log) and read every record;
+//! 3. if it opens with everything that was acknowledged, remove the copy: it holds wrapped
+//!    key material, which must not outlive a key's erasure. If not, the copy becomes
+//!    `store` again: what is refused is left as it was found.
 //!
-//! Killed at any point, the next open goes on where this one stopped: a partial
-//! copy is made anew, a whole one is never overwritten. A new database is made as
-//! `store.new` and renamed once it is whole and synced, so that `store` is never
-//! half created.
+//! Nothing is committed while `store.aside` stands, so that it is always right to begin
+//! with it: an opening that was killed is begun anew from there. A disk without room for
+//! the copy is no reason not to start; then there is none, and the log says so. A new
+//! database is made as `store.new` and renamed once it is whole and synced, so that `store`
+//! is never half created.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use super::head::{self, Head};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
 use super::sled_store::{REVISION_KEY, unwrap_value};
+use crate::space::free_bytes;
 
 /// Bytes of a segment of the log. sled moves a page of over a quarter of this to a
 /// file of its own, which it writes without a sync, and a page may hold 20 records
@@ -65,19 +68,27 @@ impl From<sled::Error> for Trouble {
     }
 }
 
-/// Opens the database in `state_dir`, or makes it. Blocks on the disk.
-pub(super) fn open(state_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
+/// Opens the database in `state_dir`; makes it where there is none, if it may be new.
+/// Blocks on the disk.
+pub(super) fn open(state_dir: &Path, cache_bytes: u64, may_be_new: bool) -> Result<Opened, OpenError> {
     let home = Home::new(state_dir);
-    home.create_if_new(cache_bytes)?;
+    home.begin(cache_bytes, may_be_new)?;
     let opened = match open_existing(&home.store, cache_bytes) {
-        Ok(opened) => opened,
-        Err(Trouble::Damage(reason)) => home.recover(cache_bytes, &reason)?,
-        Err(trouble) => return Err(home.explain(trouble)),
+        Err(Trouble::Damage(reason)) => home.rebuild(cache_bytes, &reason),
+        other => other,
     };
-    home.discard_copy(&opened)?;
+    let opened = opened.map_err(|trouble| home.give_up(trouble))?;
     // sled may have written a snapshot and repaired the log while it opened.
     sync_tree(&home.store)?;
+    home.discard_copy()?;
     Ok(opened)
+}
+
+/// Whether there is a store in the state directory, or the copy of one that is being opened.
+#[must_use]
+pub fn exists(state_dir: &Path) -> bool {
+    let home = Home::new(state_dir);
+    home.store.exists() || home.aside.exists()
 }
 
 /// Where things lie.
@@ -101,38 +112,50 @@ impl Home {
         }
     }
 
-    fn damaged(&self, reason: String) -> OpenError {
-        let advice = if self.aside.exists() {
-            format!("a copy from before the recovery is in {}", self.aside.display())
-        } else {
-            "restore it from a backup".to_owned()
-        };
-        OpenError::Damaged { dir: self.store.clone(), reason, advice }
-    }
-
-    fn explain(&self, trouble: Trouble) -> OpenError {
-        match trouble {
-            Trouble::Damage(reason) => self.damaged(reason),
-            Trouble::Io(source) => io_error("open the store in", &self.store)(source),
-            Trouble::Loss { acknowledged, revision } => OpenError::Damaged {
-                dir: self.store.clone(),
-                reason: format!("change {acknowledged} was acknowledged and only {revision} are in its log"),
-                advice: format!(
-                    "restore it from a backup, or remove {} to go on without what is missing",
-                    head::path(&self.store).display()
-                ),
-            },
-        }
-    }
-
-    fn create_if_new(&self, cache_bytes: u64) -> Result<(), OpenError> {
+    /// Step 1: `store` is there, and a copy of it beside it.
+    fn begin(&self, cache_bytes: u64, may_be_new: bool) -> Result<(), OpenError> {
         remove_tree(&self.new)?;
-        if self.store.exists() {
+        remove_tree(&self.partial)?;
+        if self.aside.exists() {
+            tracing::warn!(store = %self.store.display(), "an earlier opening was cut off; beginning anew from its copy");
+            return self.put_back();
+        }
+        if !self.store.exists() {
+            return if may_be_new {
+                self.create(cache_bytes)
+            } else {
+                Err(OpenError::Missing(self.store.clone()))
+            };
+        }
+        if let Some(missing) = self.lacks_room()? {
+            let store = self.store.display();
+            tracing::warn!(%store, missing, "no room for a copy of the store: it is opened without one");
             return Ok(());
         }
-        if self.aside.exists() {
-            return Err(self.damaged("it is missing".into()));
-        }
+        copy_tree(&self.store, &self.partial)?;
+        fs::rename(&self.partial, &self.aside).map_err(io_error("name", &self.aside))?;
+        sync_dir(&self.state_dir)
+    }
+
+    /// The bytes that the disk lacks for a copy; half as much again stays free for others.
+    fn lacks_room(&self) -> Result<Option<u64>, OpenError> {
+        let needed = size(&self.store)?;
+        let needed = needed.saturating_add(needed / 2);
+        let free = free_bytes(&self.state_dir).map_err(io_error("ask the disk of", &self.state_dir))?;
+        Ok(needed.checked_sub(free).filter(|missing| *missing > 0))
+    }
+
+    /// A copy of the copy as `store`.
+    fn put_back(&self) -> Result<(), OpenError> {
+        remove_tree(&self.new)?;
+        copy_tree(&self.aside, &self.new)?;
+        wait_for_lock(&self.store).map_err(|trouble| self.explain(trouble))?;
+        remove_tree(&self.store)?;
+        fs::rename(&self.new, &self.store).map_err(io_error("name", &self.store))?;
+        sync_dir(&self.state_dir)
+    }
+
+    fn create(&self, cache_bytes: u64) -> Result<(), OpenError> {
         make_dir(&self.new)?;
         let create = || -> Result<(), Trouble> {
             let db = contain(|| config(&self.new, cache_bytes).open())?;
@@ -151,30 +174,82 @@ impl Home {
         sync_dir(&self.state_dir)
     }
 
-    /// Steps 1 to 3.
-    fn recover(&self, cache_bytes: u64, reason: &str) -> Result<Opened, OpenError> {
+    /// Step 2, after damage.
+    fn rebuild(&self, cache_bytes: u64, reason: &str) -> Result<Opened, Trouble> {
         tracing::warn!(store = %self.store.display(), reason, "the store doesn't open; rebuilding its index");
-        if !self.aside.exists() {
-            remove_tree(&self.partial)?;
-            copy_tree(&self.store, &self.partial)?;
-            fs::rename(&self.partial, &self.aside).map_err(io_error("name", &self.aside))?;
-            sync_dir(&self.state_dir)?;
+        if self.aside.exists() {
+            self.put_back().map_err(failed)?;
         }
-        remove_snapshots(&self.store)?;
-        open_existing(&self.store, cache_bytes).map_err(|trouble| self.explain(trouble))
+        remove_snapshots(&self.store).map_err(failed)?;
+        let opened = open_existing(&self.store, cache_bytes)?;
+        let records = verify(&opened).map_err(Trouble::Damage)?;
+        tracing::warn!(store = %self.store.display(), records, "the store is whole again");
+        Ok(opened)
     }
 
-    /// Step 4, also for a copy that an earlier, killed recovery has left.
-    fn discard_copy(&self, opened: &Opened) -> Result<(), OpenError> {
-        remove_tree(&self.partial)?;
+    /// Step 3. Under another name first: half of a copy must not be taken for a whole one.
+    fn discard_copy(&self) -> Result<(), OpenError> {
         if !self.aside.exists() {
             return Ok(());
         }
-        let records = verify(opened).map_err(|reason| self.damaged(reason))?;
-        tracing::warn!(store = %self.store.display(), records, "the store is whole again; removing the copy");
-        remove_tree(&self.aside)?;
-        sync_dir(&self.state_dir)
+        fs::rename(&self.aside, &self.partial).map_err(io_error("name", &self.partial))?;
+        sync_dir(&self.state_dir)?;
+        remove_tree(&self.partial)
     }
+
+    /// What was opened in vain is again as it was found.
+    fn give_up(&self, trouble: Trouble) -> OpenError {
+        let untouched = || {
+            if self.aside.exists() {
+                wait_for_lock(&self.store).map_err(|trouble| self.explain(trouble))?;
+                remove_tree(&self.store)?;
+                fs::rename(&self.aside, &self.store).map_err(io_error("name", &self.store))?;
+                sync_dir(&self.state_dir)?;
+            }
+            Ok(())
+        };
+        untouched().err().unwrap_or_else(|| self.explain(trouble))
+    }
+
+    fn explain(&self, trouble: Trouble) -> OpenError {
+        let damaged = |reason, advice| OpenError::Damaged { dir: self.store.clone(), reason, advice };
+        match trouble {
+            Trouble::Damage(reason) => damaged(
+                reason,
+                format!("move {} away and restore a backup (clavigerd restore)", self.store.display()),
+            ),
+            Trouble::Io(source) => io_error("open the store in", &self.store)(source),
+            Trouble::Loss { acknowledged, revision } => damaged(
+                format!("change {acknowledged} was acknowledged and only {revision} are in its log"),
+                format!(
+                    "move {} away and restore a backup (clavigerd restore), or remove {} to go on without what is missing",
+                    self.store.display(),
+                    head::path(&self.store).display()
+                ),
+            ),
+        }
+    }
+}
+
+/// An error of the files' own, on the way of an opening.
+fn failed(error: OpenError) -> Trouble {
+    match error {
+        OpenError::Io { source, .. } => Trouble::Io(source),
+        other => Trouble::Damage(other.to_string()),
+    }
+}
+
+/// Bytes of all files below `dir`.
+fn size(dir: &Path) -> Result<u64, OpenError> {
+    let mut bytes: u64 = 0;
+    for (path, is_dir) in entries(dir)? {
+        bytes = bytes.saturating_add(if is_dir {
+            size(&path)?
+        } else {
+            fs::metadata(&path).map_err(io_error("look at", &path))?.len()
+        });
+    }
+    Ok(bytes)
 }
 
 fn config(dir: &Path, cache_bytes: u64) -> sled::Config {

@@ -72,35 +72,47 @@ struct Shared {
 }
 
 impl SledStore {
-    /// Opens the store in a locked state directory, or makes it; mends what a kill
-    /// during an earlier open left. Blocks on the disk: call it on a worker.
-    /// `cache_bytes` bounds sled's page cache, `queue` the commits, and the reads,
-    /// that may wait.
+    /// Opens the store in a locked state directory, or makes it where there is none. Blocks
+    /// on the disk: call it on a worker. `cache_bytes` bounds sled's page cache, `queue` the
+    /// commits, and the reads, that may wait.
     ///
     /// # Errors
-    /// [`OpenError`], with what to do.
+    /// [`OpenError`], with what to do; then the store is as it was found.
     pub fn open(
         state: &Arc<StateLock>,
         cache_bytes: u64,
         queue: usize,
         edge: &Edge,
     ) -> Result<Arc<Self>, OpenError> {
-        Self::open_with(state, cache_bytes, queue, edge, Box::new(File::sync_data))
+        Self::open_with(state, (cache_bytes, queue), edge, true, Box::new(File::sync_data))
+    }
+
+    /// As [`SledStore::open`], of a store that has been there: one that is gone isn't made anew.
+    ///
+    /// # Errors
+    /// [`OpenError::Missing`] too.
+    pub fn reopen(
+        state: &Arc<StateLock>,
+        cache_bytes: u64,
+        queue: usize,
+        edge: &Edge,
+    ) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(state, (cache_bytes, queue), edge, false, Box::new(File::sync_data))
     }
 
     /// `sync` makes the log durable; tests give one that fails.
     fn open_with(
         state: &Arc<StateLock>,
-        cache_bytes: u64,
-        queue: usize,
+        (cache_bytes, queue): (u64, usize),
         edge: &Edge,
+        may_be_new: bool,
         sync: SyncFn,
     ) -> Result<Arc<Self>, OpenError> {
         let start = |name: &str| {
             edge.workers.start(name, queue).map_err(io_error("start a thread for the store in", state.dir()))
         };
         let (committer, reads) = (start("store-commit")?, start("store-read")?);
-        let Opened { db, log, head, revision } = sled_open::open(state.dir(), cache_bytes)?;
+        let Opened { db, log, head, revision } = sled_open::open(state.dir(), cache_bytes, may_be_new)?;
         let shared = Arc::new(Shared {
             gate: Gate::new(Disk { db, _lock: Arc::clone(state) }),
             log,

@@ -37,7 +37,7 @@ impl Bench {
             refusal.lock().unwrap().map_or_else(|| file.sync_data(), |kind| Err(kind.into()))
         };
         let lock = StateLock::acquire(dir.path()).unwrap();
-        let store = SledStore::open_with(&lock, CACHE, queue, &edge, Box::new(sync)).unwrap();
+        let store = SledStore::open_with(&lock, (CACHE, queue), &edge, true, Box::new(sync)).unwrap();
         Self { dir, store, manual, syncs, refuse }
     }
 

@@ -9,9 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clavigerd::store::{MAX_VALUE_LEN, OpenError, StateLock, Store};
+use clavigerd::edge::Edge;
+use clavigerd::store::{MAX_VALUE_LEN, OpenError, SledStore, StateLock, Store};
 
-use crate::common::{Random, block_on, copy_dir, fill, open, put};
+use crate::common::{CACHE, Random, block_on, copy_dir, fill, open, put};
 
 const CHILD_DIR: &str = "STORE_TEST_CHILD_DIR";
 const WRITERS: u32 = 8;
@@ -256,8 +257,17 @@ fn recovery_goes_on_where_a_kill_stopped_it() {
         }
         assert_filled(path, 100);
     }
-    // Mended, and killed while the copy was removed.
-    fs::create_dir(&aside).unwrap();
+    // In the opening, whatever it has made of the store.
+    copy_dir(&store, &aside);
+    fs::write(store.join("db"), "zeros").unwrap();
+    assert_filled(path, 100);
+    // In putting the copy back.
+    fs::rename(&store, &aside).unwrap();
+    copy_dir(&aside, &path.join("store.new"));
+    fs::write(path.join("store.new/db"), "half").unwrap();
+    assert_filled(path, 100);
+    // Opened, and killed while the copy was removed.
+    fs::create_dir(path.join("store.aside.partial")).unwrap();
     assert_filled(path, 100);
     // Killed while the store was first made, beside a whole one.
     fs::create_dir(path.join("store.new")).unwrap();
@@ -280,13 +290,41 @@ fn kill_at_any_moment_of_recovery() {
 }
 
 #[test]
-fn a_store_that_is_gone_beside_its_copy_is_not_made_anew() {
+fn a_store_that_was_there_and_is_gone_is_not_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 10);
-    fs::rename(dir.path().join("store"), dir.path().join("store.aside")).unwrap();
-    let refused = open(dir.path()).err().unwrap();
-    assert!(matches!(&refused, OpenError::Damaged { .. }));
-    assert!(refused.to_string().contains("store.aside"), "{refused}");
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    let lock = StateLock::acquire(dir.path()).unwrap();
+    let refused = SledStore::reopen(&lock, CACHE, 8, &Edge::system()).err().unwrap();
+    assert!(matches!(&refused, OpenError::Missing(store) if store.ends_with("store")), "{refused}");
+    assert!(!dir.path().join("store").exists());
+}
+
+/// sled itself writes zeros over everything behind a byte that it can't make sense of.
+#[test]
+fn a_store_that_is_refused_is_left_as_it_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 300);
+    let log = dir.path().join("store/db");
+    let sound = fs::read(&log).unwrap();
+    let end = sound.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut refused = 0;
+    for part in 1..16 {
+        let mut damaged = sound.clone();
+        damaged[end * part / 16] ^= 0x10;
+        fs::write(&log, &damaged).unwrap();
+        if let Err(error) = open(dir.path()) {
+            refused += 1;
+            assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+            assert!(fs::read(&log).unwrap() == damaged, "part {part}: it was written to");
+            assert!(!dir.path().join("store.aside").exists());
+        }
+        // What was damaged is mended by its owner: nothing is lost.
+        fs::write(&log, &sound).unwrap();
+        assert_filled(dir.path(), 300);
+        fs::write(&log, &sound).unwrap();
+    }
+    assert!(refused >= 8, "{refused}");
 }
 
 #[test]

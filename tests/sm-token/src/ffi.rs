@@ -144,3 +144,71 @@ impl Mechanism {
         Ok((iv, aad.to_vec()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_an_input_only_of_length_zero() {
+        // SAFETY: NULL of length zero, as a caller may pass it.
+        assert_eq!(unsafe { input::<u8>(ptr::null(), 0) }, Ok(&[][..]));
+        // SAFETY: NULL is refused before it is read.
+        assert_eq!(unsafe { input::<u8>(ptr::null(), 1) }, Err(CKR_ARGUMENTS_BAD));
+        // SAFETY: NULL is refused before it is written.
+        assert_eq!(unsafe { put(ptr::null_mut(), 1) }, Err(CKR_ARGUMENTS_BAD));
+        // SAFETY: NULL is refused before it is read.
+        assert!(unsafe { Output::new(ptr::null_mut(), ptr::null_mut()) }.is_err());
+        // SAFETY: NULL is refused before it is read.
+        assert!(unsafe { Mechanism::read(ptr::null()) }.is_err());
+    }
+
+    #[test]
+    fn an_output_is_asked_about_refused_and_given() {
+        let mut buffer = [0xEE; 8];
+        let mut len = 0;
+        // SAFETY: NULL asks, and `len` can be written.
+        let asking = unsafe { Output::new(ptr::null_mut(), &raw mut len) }.ok().unwrap();
+        assert!(asking.asks(5));
+        assert_eq!(len, 5);
+
+        len = 2;
+        // SAFETY: the buffer has more room than `len` says.
+        let output = unsafe { Output::new(buffer.as_mut_ptr(), &raw mut len) }.ok().unwrap();
+        assert!(!output.asks(5));
+        assert_eq!(output.give(&[1, 2, 3], 5), Err(CKR_BUFFER_TOO_SMALL));
+        assert_eq!((len, buffer), (5, [0xEE; 8]));
+
+        len = 8;
+        // SAFETY: the buffer has as much room as `len` says.
+        let output = unsafe { Output::new(buffer.as_mut_ptr(), &raw mut len) }.ok().unwrap();
+        assert_eq!(output.give(&[1, 2, 3], 5), Ok(()));
+        assert_eq!((len, buffer), (3, [1, 2, 3, 0xEE, 0xEE, 0xEE, 0xEE, 0xEE]));
+    }
+
+    #[test]
+    fn gcm_parameters_of_another_shape_are_refused() {
+        let mut iv = [7; 16];
+        let refused = |iv_len: CK_ULONG, tag: CK_ULONG, short: CK_ULONG, iv: &mut [u8; 16]| {
+            let mut parameters = CK_GCM_PARAMS {
+                pIv: iv.as_mut_ptr(),
+                ulIvLen: iv_len,
+                ulIvBits: 8 * iv_len,
+                pAAD: ptr::null_mut(),
+                ulAADLen: 0,
+                ulTagBits: tag,
+            };
+            let mechanism = CK_MECHANISM {
+                mechanism: 1,
+                pParameter: (&raw mut parameters).cast(),
+                ulParameterLen: size_of::<CK_GCM_PARAMS>() as CK_ULONG - short,
+            };
+            // SAFETY: the parameter is as long as it says, or longer.
+            unsafe { Mechanism::read(&raw const mechanism) }.and_then(Mechanism::gcm).is_err()
+        };
+        assert!(!refused(12, 128, 0, &mut iv));
+        for (iv_len, tag, short) in [(16, 128, 0), (0, 128, 0), (12, 96, 0), (12, 0, 0), (12, 128, 8)] {
+            assert!(refused(iv_len, tag, short, &mut iv), "{iv_len} {tag} {short}");
+        }
+    }
+}

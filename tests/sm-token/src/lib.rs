@@ -13,7 +13,7 @@
 //!
 //! Every `unsafe` here is a C entry point of PKCS#11, or a call of one: the standard,
 //! not this code, says which pointers a caller passes. All of them are turned into
-//! slices and values in [`ffi`] and [`template`].
+//! slices and values in `ffi.rs` and `template.rs`.
 
 mod calls;
 mod cipher;

@@ -117,3 +117,58 @@ unsafe fn fill(attribute: &mut CK_ATTRIBUTE, found: &Found<'_>) -> Answer<()> {
     attribute.ulValueLen = len;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptoki_sys::{CKA_ID, CKA_LABEL, CKA_TOKEN, CKA_VALUE};
+
+    fn attribute(kind: CK_ATTRIBUTE_TYPE, value: &mut [u8]) -> CK_ATTRIBUTE {
+        CK_ATTRIBUTE { type_: kind, pValue: value.as_mut_ptr().cast(), ulValueLen: value.len() as CK_ULONG }
+    }
+
+    fn read(list: &mut [CK_ATTRIBUTE]) -> Answer<Template> {
+        // SAFETY: a list of attributes with values as long as they say.
+        unsafe { Template::read(list.as_mut_ptr(), list.len() as CK_ULONG) }
+    }
+
+    #[test]
+    fn flags_and_numbers_have_one_length_and_no_attribute_stands_twice() {
+        let (mut yes, mut odd, mut long) = ([1], [2], [1, 0]);
+        let template = read(&mut [attribute(CKA_TOKEN, &mut yes)]).ok().unwrap();
+        assert_eq!((template.flag(CKA_TOKEN), template.flag(CKA_LABEL)), (Ok(Some(true)), Ok(None)));
+        for bad in [&mut odd[..], &mut long[..]] {
+            let template = read(&mut [attribute(CKA_TOKEN, bad)]).ok().unwrap();
+            assert_eq!(template.flag(CKA_TOKEN), Err(CKR_ATTRIBUTE_VALUE_INVALID));
+            assert_eq!(template.number(CKA_TOKEN), Err(CKR_ATTRIBUTE_VALUE_INVALID));
+        }
+        let mut again = [1];
+        let twice = read(&mut [attribute(CKA_TOKEN, &mut yes), attribute(CKA_TOKEN, &mut again)]);
+        assert_eq!(twice.err(), Some(CKR_TEMPLATE_INCONSISTENT));
+    }
+
+    /// PKCS#11 v2.40, section 5.7.5: all are looked at, what can't be told has no length.
+    #[test]
+    fn every_attribute_is_answered_whatever_becomes_of_the_others() {
+        let (mut id, mut label, mut value) = ([0; 4], [0; 1], [0; 8]);
+        let mut list = [
+            attribute(CKA_VALUE, &mut value),
+            attribute(CKA_TOKEN, &mut []),
+            attribute(CKA_LABEL, &mut label),
+            attribute(CKA_ID, &mut id),
+            CK_ATTRIBUTE { type_: CKA_ID, pValue: ptr::null_mut(), ulValueLen: 0 },
+        ];
+        let find = |kind| match kind {
+            CKA_VALUE => Found::Sensitive,
+            CKA_ID | CKA_LABEL => Found::Value(b"abc"),
+            _ => Found::Missing,
+        };
+        // SAFETY: a list of attributes with room as they say.
+        let answered = unsafe { answer(list.as_mut_ptr(), list.len() as CK_ULONG, find) };
+        assert_eq!(answered, Err(CKR_BUFFER_TOO_SMALL));
+        let lengths = list.map(|attribute| attribute.ulValueLen);
+        let none = CK_UNAVAILABLE_INFORMATION;
+        assert_eq!(lengths, [none, none, none, 3, 3]);
+        assert_eq!((id, value), (*b"abc\0", [0; 8]));
+    }
+}

@@ -59,6 +59,9 @@ pub(crate) async fn measure(
         command.arg("--config").arg(config);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Its scratch token goes with this, however the run ends.
+    let scratch = tempfile::tempdir().map_err(|error| failed(format!("no scratch directory: {error}")))?;
+    command.env("TMPDIR", scratch.path());
     let mut running = Running(command.spawn().map_err(|error| failed(format!("can't be run: {error}")))?);
     let began = Instant::now();
     // What it prints fits into the pipes, so that it needn't be read meanwhile.

@@ -1,7 +1,7 @@
 //! `backup create`, `backup verify`, `restore`: the daemon gives and checks chunks, the
 //! files are this program's.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,7 @@ pub(super) async fn create(global: &Global, screen: Screen, path: &Path, force: 
         let text = format!("{} is there already; give another name, or --force", path.display());
         return Err(Failure::usage(text));
     }
+    let target = regular(path)?;
     let client = super::connect(global).await?;
     let unwritable = |error| {
         Failure::usage(format!(
@@ -52,7 +53,7 @@ pub(super) async fn create(global: &Global, screen: Screen, path: &Path, force: 
         ))
     };
     // Before the backup begins, so that a path that can't be written costs nothing.
-    let mut file = PendingFile::create(path.to_owned()).map_err(unwritable)?;
+    let mut file = PendingFile::create(target).map_err(unwritable)?;
     let begun = client.begin_backup().await?;
     let backup_id = begun.backup_id;
     let written = match write(&client, &mut file, &begun, screen).await {
@@ -64,6 +65,23 @@ pub(super) async fn create(global: &Global, screen: Screen, path: &Path, force: 
     ended?;
     let header = BackupHeader::parse(&begun.header.0).map_err(|error| bad(path, &error))?;
     show(screen, View::new(path, &header, records, removals, bytes)).await
+}
+
+/// Where the file is put: through a link, so that the link stays one; never in the place of
+/// a device or a pipe.
+fn regular(path: &Path) -> Result<PathBuf, Failure> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::canonicalize(path)
+            .map_err(|error| Failure::usage(format!("{} can't be written: {error}", path.display()))),
+        Ok(_) => {
+            let text = format!(
+                "{} is no regular file: a backup is put in place as a whole; give a FILE",
+                path.display()
+            );
+            Err(Failure::usage(text))
+        }
+        Err(_) => Ok(path.to_owned()),
+    }
 }
 
 /// Writes the whole file; gives records, removals and bytes.

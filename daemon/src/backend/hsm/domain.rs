@@ -185,6 +185,12 @@ fn expand(root: &hkdf::Prk, label: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, Hs
     Ok(out)
 }
 
+/// Whether there is a domain file, good or not.
+#[must_use]
+pub fn is_there(state_dir: &Path) -> bool {
+    state_dir.join(FILE).exists()
+}
+
 /// Reads which root the domain needs, before any token is opened; `None` where there
 /// is no domain yet.
 ///

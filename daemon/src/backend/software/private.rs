@@ -13,6 +13,8 @@ use aws_lc_rs::signature::{
     RSA_PSS_SHA512, RsaEncoding,
 };
 use claviger_protocol::{Code, EncryptionAlgorithm, KeyPairSpec, SecretBytes, SigningAlgorithm};
+use der::Decode;
+use der::asn1::AnyRef;
 use zeroize::Zeroizing;
 
 use super::internal;
@@ -71,6 +73,8 @@ impl PrivateKey {
     pub fn from_pkcs8(spec: KeyPairSpec, pkcs8: &SecretBytes) -> Result<Self, Failure> {
         let wrong = || Failure::new(Code::Internal, format!("the material is no {spec} key"));
         let der = pkcs8.expose();
+        // The library reads one element and leaves what stands behind it.
+        AnyRef::from_der(der).map_err(|_| wrong())?;
         let (kind, spki) = match spec {
             KeyPairSpec::Sm2 => {
                 let (key, spki) = Sm2Private::from_pkcs8(der).ok_or_else(wrong)?;

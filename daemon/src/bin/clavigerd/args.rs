@@ -132,6 +132,9 @@ pub(crate) enum Command {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Look as this user, the daemon's; for root to say.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// Restore a domain from a backup, onto a host that has none. The daemon must not run.
     #[command(after_help = RESTORE)]

@@ -97,7 +97,8 @@ fn misused(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failed> {
     process::harden().map_err(Failed::other)?;
     match cli.command {
-        Some(Command::CheckConfig { config }) => {
+        Some(Command::CheckConfig { config, user }) => {
+            user.as_deref().map_or(Ok(()), process::become_user).map_err(Failed::usage)?;
             inspected(&config)?;
             say(&format!("{}: the configuration is good", config.display()))
         }

@@ -102,7 +102,7 @@ pub(crate) fn tools(command: Hsm) -> Result<(), Failed> {
         Hsm::Init { config, recovery } => {
             let config = read_config(&config)?;
             let state = StateLock::acquire(&config.state_dir).map_err(Failed::other)?;
-            refuse_records(&config, &state, &edge)?;
+            make_store(&config, &state, &edge)?;
             let made = hsm::init(&config, &recovery, &edge, go_on).map_err(Failed::other)?;
             say(&format!("made domain {} with root generation {}", made.domain, made.root_generation))?;
             match made.recovery_file {
@@ -128,16 +128,17 @@ pub(crate) fn tools(command: Hsm) -> Result<(), Failed> {
     }
 }
 
-/// A domain can't be made where the records of another one wait for it.
-fn refuse_records(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Result<(), Failed> {
-    restore::refuse_unfinished(&config.state_dir).map_err(Failed::other)?;
+/// An empty store for the domain that is to be made. It can't be made where the records of
+/// another one wait for theirs.
+fn make_store(config: &Config, state: &Arc<StateLock>, edge: &Edge) -> Result<(), Failed> {
+    restore::settle(&config.state_dir).map_err(Failed::other)?;
     // What else is wrong with the domain file, `hsm::init` says itself.
     if !matches!(hsm::domain::header(&config.state_dir), Ok(None)) {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
     match runtime.block_on(daemon::has_records(state, &config.limits, edge)) {
-        Ok(false) => Ok(()),
+        Ok(false) => runtime.block_on(daemon::make_store(state, &config.limits, edge)).map_err(Failed::other),
         Ok(true) => Err(Failed::other(daemon::DOMAIN_MISSING)),
         Err(error) => Err(Failed::other(error)),
     }

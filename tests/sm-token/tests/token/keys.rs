@@ -273,6 +273,39 @@ fn a_key_is_neither_changed_nor_copied() {
     });
 }
 
+/// One session a thread, as PKCS#11 wants it: nobody gets another's operation or result.
+#[test]
+fn sessions_work_beside_each_other() {
+    on(&["complete"], "keys::sessions_work_beside_each_other", |token| {
+        let (public, private) = token.sm2_pair(0x7520, false);
+        let sessions: Vec<_> = (0..4).map(|_| token.pkcs11.open_ro_session(token.slot).unwrap()).collect();
+        // They end together, after all work: SoftHSM can crash otherwise (SoftHSMv2 #688).
+        let ended = std::thread::scope(|scope| {
+            let workers: Vec<_> = sessions
+                .into_iter()
+                .zip(0_u8..)
+                .map(|(session, number)| {
+                    scope.spawn(move || {
+                        let key = session.generate_key(&plain(0x7540), &secret(key_type(SM4))[2..]).unwrap();
+                        for round in 0..40 {
+                            let digest = [number ^ round; 32];
+                            let signature = session.sign(&plain(0x7521), private, &digest).unwrap();
+                            session.verify(&plain(0x7521), public, &digest, &signature).unwrap();
+                            let text = [number; 48];
+                            let sealed = session.encrypt(&with(0x7542, &[round; 16]), key, &text).unwrap();
+                            let opened = session.decrypt(&with(0x7542, &[round; 16]), key, &sealed).unwrap();
+                            assert_eq!(opened, text);
+                        }
+                        session
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(ended.len(), 4);
+    });
+}
+
 /// All that a daemon's root needs beside SM, through the shim.
 #[test]
 fn the_module_beneath_is_whole() {

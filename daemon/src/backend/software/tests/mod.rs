@@ -2,5 +2,8 @@
 //! show alone stands beside its code.
 
 mod golden;
+mod keys;
+mod oracles;
+mod properties;
 mod standards;
 mod wycheproof;
