@@ -26,6 +26,10 @@ pub struct Profile {
     /// every call waits in a queue of its own thread.
     #[serde(default)]
     pub in_place: bool,
+    /// Whether it holds a key to the mechanisms that CKA_ALLOWED_MECHANISMS names; private
+    /// keys then get it. Tokens that don't know the attribute refuse a key that has it.
+    #[serde(default)]
+    pub allowed_mechanisms: bool,
     /// Which slots a member of this kind has.
     pub layout: Layout,
     /// How key material leaves it.

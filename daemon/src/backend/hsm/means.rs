@@ -12,6 +12,7 @@ use cryptoki::types::Ulong;
 
 use super::command::{HsmError, Template};
 use super::handover;
+use super::private::unfit;
 
 /// A profile, as what is made of it.
 #[derive(Debug, Clone)]
@@ -138,6 +139,29 @@ impl Means {
             EncryptionAlgorithm::RsaesOaepSha256 if outside => (Mechanism::RsaX509, true),
             EncryptionAlgorithm::RsaesOaepSha256 => (handover::oaep(OaepHash::Sha256), false),
             EncryptionAlgorithm::Sm2Pke => (self.plain(MechanismUse::Sm2Encrypt)?, false),
+        })
+    }
+
+    /// Whether the token holds an object to the mechanisms that it was unwrapped with.
+    pub(super) fn restricts(&self) -> bool {
+        self.0.allowed_mechanisms
+    }
+
+    /// The mechanisms that a private key may be used with: among those of its usage, raw RSA
+    /// would make a key that signs decrypt too.
+    pub(super) fn allowed(&self, template: Template) -> Result<Vec<MechanismType>, HsmError> {
+        Ok(match template {
+            Template::RsaSign => vec![MechanismType::RSA_PKCS, MechanismType::RSA_PKCS_PSS],
+            Template::RsaDecrypt if self.has(Quirk::OaepSha256Outside) => {
+                vec![MechanismType::RSA_PKCS_OAEP, MechanismType::RSA_X_509]
+            }
+            Template::RsaDecrypt => vec![MechanismType::RSA_PKCS_OAEP],
+            Template::EcSign => vec![MechanismType::ECDSA],
+            Template::Sm2Sign => vec![self.vendors(MechanismUse::Sm2Sign)?],
+            Template::Sm2Decrypt => vec![self.vendors(MechanismUse::Sm2Encrypt)?],
+            Template::AesDeriveOnly | Template::AesDirect | Template::HmacSecret | Template::Sm4Direct => {
+                return Err(unfit());
+            }
         })
     }
 

@@ -164,6 +164,9 @@ pub(super) fn unwrapped_private(
 ) -> Result<Vec<Attribute>, HsmError> {
     let mut out = private(means, spec, template)?;
     out.push(Attribute::Extractable(false));
+    if means.restricts() {
+        out.push(Attribute::AllowedMechanisms(means.allowed(template)?));
+    }
     Ok(out)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use claviger_protocol::{
     EncryptionAlgorithm, ExportAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm,
 };
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType};
 
@@ -259,6 +260,22 @@ fn private_keys_are_sensitive_and_stay(token: Token) {
         let signs = [Mechanism::RsaPkcs, Mechanism::RsaX509, Mechanism::Ecdsa];
         let decrypts =
             [Mechanism::RsaPkcs, Mechanism::RsaX509, handover::oaep(claviger_hsm_profiles::OaepHash::Sha1)];
+        // Its own use by a mechanism that isn't ours: raw RSA signs what decrypts.
+        let raw = if template == Template::RsaDecrypt {
+            session.decrypt(&Mechanism::RsaPkcs, key, &[1; 256]).map(drop)
+        } else {
+            session
+                .sign(
+                    if spec == KeySpec::EcP256 { &Mechanism::EcdsaSha256 } else { &Mechanism::RsaX509 },
+                    key,
+                    &[1; 256],
+                )
+                .map(drop)
+        };
+        assert!(
+            matches!(raw, Err(Error::Pkcs11(RvError::MechanismInvalid, _))),
+            "{spec} {template:?}: {raw:?}"
+        );
         if template == Template::RsaDecrypt {
             assert!(signs.iter().all(|mechanism| session.sign(mechanism, key, &[1; 32]).is_err()));
         } else {

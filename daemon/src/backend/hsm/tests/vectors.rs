@@ -4,6 +4,7 @@
 use aws_lc_rs::cipher::{self, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{aead, cmac, hmac};
+use claviger_hsm_profiles::Quirk;
 use claviger_protocol::{KeySpec, SecretBytes};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{KeyType, ObjectHandle};
@@ -134,6 +135,16 @@ fn a_pairs_wrap_is_rfc_5649_of_pkcs_8(token: Token) {
         let kek = AesKek::new(&AES_256, &[9; 32]).unwrap();
         let mut out = vec![0; blob.len()];
         let pkcs8 = kek.unwrap_with_padding(&blob, &mut out).unwrap();
+        let length = match *pkcs8 {
+            [0x30, 0x81, length, ..] => 3 + usize::from(length),
+            [0x30, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
+            [0x30, length @ ..0x80, ..] => 2 + usize::from(length),
+            _ => panic!("no DER"),
+        };
+        let (pkcs8, zeros) = pkcs8.split_at(length);
+        // SoftHSM2 fills up with zeros what it wraps: the quirk wraps-zero-padded.
+        let most = if means.has(Quirk::WrapsZeroPadded) { 7 } else { 0 };
+        assert!(zeros.len() <= most && zeros.iter().all(|byte| *byte == 0), "{zeros:?}");
         let ours = PrivateKey::from_pkcs8(spec.pair().unwrap(), &SecretBytes::new(pkcs8.to_vec())).unwrap();
         let entropy = crate::edge::Entropy::system();
         let Some(&algorithm) = spec.signing_algorithms().first() else { continue };
