@@ -110,7 +110,7 @@ fn memory_that_must_be_locked_and_cannot_be_is_refused_with_the_way_out() {
     {
         assert!(said.contains(part), "{part}: {said}");
     }
-    assert!(!place.state_dir().join("store").exists(), "nothing was begun");
+    assert!(!place.state_dir().join("audit.jsonl").exists(), "nothing was begun");
 }
 
 #[test]
