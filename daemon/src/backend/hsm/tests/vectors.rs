@@ -138,7 +138,7 @@ fn a_pairs_wrap_is_rfc_5649_of_pkcs_8(token: Token) {
         let length = match *pkcs8 {
             [0x30, 0x81, length, ..] => 3 + usize::from(length),
             [0x30, 0x82, high, low, ..] => 4 + usize::from(u16::from_be_bytes([high, low])),
-            [0x30, length @ ..0x80, ..] => 2 + usize::from(length),
+            [0x30, length @ ..=0x7F, ..] => 2 + usize::from(length),
             _ => panic!("no DER"),
         };
         let (pkcs8, zeros) = pkcs8.split_at(length);
