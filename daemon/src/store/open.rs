@@ -242,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn another_users_directory_is_refused_untouched() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // nobody else can give a directory away
+        }
+        let home = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(home.path(), Some(1234), None).unwrap();
+        let refused = StateLock::acquire(home.path()).unwrap_err();
+        assert!(matches!(refused, OpenError::Foreign { owner: 1234, uid: 0, .. }), "{refused}");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_newer_or_unknown_format_is_refused_untouched() {
         let home = tempfile::tempdir().unwrap();
         let list = || fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();

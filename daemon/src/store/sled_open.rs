@@ -148,9 +148,10 @@ impl Home {
     /// A copy of the copy as `store`.
     fn put_back(&self) -> Result<(), OpenError> {
         remove_tree(&self.new)?;
-        copy_tree(&self.aside, &self.new)?;
         wait_for_lock(&self.store).map_err(|trouble| self.explain(trouble))?;
+        // First: on a full disk, what goes is the room for what comes.
         remove_tree(&self.store)?;
+        copy_tree(&self.aside, &self.new)?;
         fs::rename(&self.new, &self.store).map_err(io_error("name", &self.store))?;
         sync_dir(&self.state_dir)
     }
