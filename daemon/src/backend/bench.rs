@@ -1,6 +1,8 @@
 //! `clavigerd hsm bench`: the backends' own speed in one thread, without sockets,
 //! records and audit: what the figures of `claviger bench` are held against.
 
+mod keys;
+
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use claviger_protocol::{EncryptionContext, SecretBytes, Suite};
 use serde::Serialize;
 use uuid::Uuid;
 
+use keys::Subject;
+
 use super::hsm::bench::Rig;
 use super::hsm::{self, RootError};
 use super::software::SoftwareKey;
@@ -19,7 +23,7 @@ use crate::edge::{Clock, Edge, Entropy, NoEntropy};
 use crate::failure::Failure;
 
 /// What is measured, in this order: names that `--only` takes.
-pub const OPERATIONS: [&str; 8] = [
+pub const OPERATIONS: [&str; 27] = [
     "token_random",
     "token_encrypt",
     "token_decrypt",
@@ -28,6 +32,25 @@ pub const OPERATIONS: [&str; 8] = [
     "software_encrypt",
     "software_decrypt",
     "software_data_key",
+    "software_encrypt_sm4",
+    "token_sign_rsa_2048",
+    "token_sign_rsa_3072",
+    "token_sign_rsa_4096",
+    "token_sign_ec_p256",
+    "token_sign_ec_p384",
+    "software_sign_rsa_2048",
+    "software_sign_rsa_3072",
+    "software_sign_rsa_4096",
+    "software_sign_ec_p256",
+    "software_sign_ec_p384",
+    "software_sign_sm2",
+    "token_mac_hmac_256",
+    "token_mac_hmac_384",
+    "token_mac_hmac_512",
+    "software_mac_hmac_256",
+    "software_mac_hmac_384",
+    "software_mac_hmac_512",
+    "software_mac_hmac_sm3",
 ];
 
 /// Rounds of each measurement. The rate is the fastest round's: one thread that only
@@ -121,11 +144,21 @@ pub fn run(config: Option<&Config>, plan: &Plan, edge: &Edge) -> Result<BenchRep
 
 fn measure(config: &Config, plan: &Plan, edge: &Edge) -> Result<BenchReport, BenchError> {
     let mut rig = Rig::open(config, plan.size)?;
-    let mut software = Software::new(edge.entropy.clone(), plan.size)?;
+    let mut software = Software::new(Suite::SoftwareAes256, edge.entropy.clone(), plan.size)?;
     let wanted = |name: &&str| plan.only.as_ref().is_none_or(|only| only == name);
     let mut results = Vec::new();
     for name in OPERATIONS.into_iter().filter(wanted) {
-        results.push(speed(name, &edge.clock, plan.time, || call(name, &mut rig, &mut software))?);
+        let message = SecretBytes::new(vec![0x5a; plan.size]);
+        let mut with = |call: &mut dyn FnMut() -> Result<(), BenchError>| {
+            results.push(speed(name, &edge.clock, plan.time, call)?);
+            Ok::<_, BenchError>(())
+        };
+        match keys::named(name, &mut rig, edge, plan.size)? {
+            None => with(&mut || call(name, &mut rig, &mut software))?,
+            Some(Subject::Signer(signer)) => with(&mut || signer.sign(&rig, message.expose()))?,
+            Some(Subject::Mac(mac)) => with(&mut || mac.make(&mut rig, &message))?,
+            Some(Subject::Sm4(mut sm4)) => with(&mut || sm4.seal())?,
+        }
     }
     Ok(BenchReport { profile: rig.profile, size: plan.size, results })
 }
@@ -158,9 +191,10 @@ struct Software {
 }
 
 impl Software {
-    fn new(entropy: Entropy, size: usize) -> Result<Self, BenchError> {
-        let material = SecretBytes::new(entropy.array::<32>()?.to_vec());
-        let key = SoftwareKey::new(Suite::SoftwareAes256, &material).map_err(BenchError::Software)?;
+    fn new(suite: Suite, entropy: Entropy, size: usize) -> Result<Self, BenchError> {
+        let length = if suite == Suite::SoftwareSm4 { 16 } else { 32 };
+        let material = SecretBytes::new(entropy.array::<32>()?[..length].to_vec());
+        let key = SoftwareKey::new(suite, &material).map_err(BenchError::Software)?;
         let (plaintext, context) = (SecretBytes::new(vec![0x5a; size]), EncryptionContext::default());
         let blob = Self::sealed(&key, &entropy, &plaintext, &context)?;
         Ok(Self { key, entropy, plaintext, context, blob })

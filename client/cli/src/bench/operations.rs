@@ -179,9 +179,17 @@ impl Operation {
     /// the operation, and the spec unless it is AES_256 or there is none.
     pub(crate) fn in_process(&self, level: Option<Protection>, spec: Option<KeySpec>) -> Option<String> {
         let level = if level == Some(Protection::Software) { "software" } else { "token" };
+        let spec_asked = spec;
         let spec = spec.filter(|&spec| spec != KeySpec::Aes256).map(|spec| spec.name().to_lowercase());
         let parts = [Some(level.to_owned()), Some(self.name.replace('-', "_")), spec];
-        self.in_process.then(|| parts.into_iter().flatten().collect::<Vec<_>>().join("_"))
+        // SM4 and SM2 are in hardly any token.
+        let sm = matches!(spec_asked, Some(KeySpec::Sm2 | KeySpec::Sm4 | KeySpec::HmacSm3));
+        let measured = match self.kind {
+            Kind::Symmetric => !sm || (level == "software" && self.name == "encrypt"),
+            Kind::Signing | Kind::Mac => !sm || level == "software",
+            Kind::Plain | Kind::Digest | Kind::Encryption => true,
+        };
+        (self.in_process && measured).then(|| parts.into_iter().flatten().collect::<Vec<_>>().join("_"))
     }
 }
 
@@ -285,7 +293,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         needs: Needs::Signature,
         lasting: false,
         max_size: MAX_MESSAGE,
-        in_process: true,
+        in_process: false,
         request: |subject| verification(signed(subject), subject.made.clone()).into(),
         check: |_, reply| match reply {
             Reply::AsymmetricVerify(reply) => reply.valid.then_some(Proof::Compared),
@@ -298,7 +306,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         needs: Needs::Nothing,
         lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
-        in_process: true,
+        in_process: false,
         request: |subject| {
             let (key, plaintext) = (key(subject), subject.payload.clone());
             let algorithm = encryption(subject);
@@ -315,7 +323,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         needs: Needs::Ciphertext,
         lasting: false,
         max_size: DEFAULT_MAX_PLAINTEXT,
-        in_process: true,
+        in_process: false,
         request: |subject| {
             let (key, ciphertext) = (key(subject), subject.made.clone().into());
             let algorithm = encryption(subject);
@@ -459,12 +467,12 @@ mod tests {
             ("data-key", Some(Protection::Hsm), Some(KeySpec::Aes256), Some("token_data_key")),
             ("random", None, None, Some("token_random")),
             ("sign", software, Some(KeySpec::Sm2), Some("software_sign_sm2")),
-            (
-                "asymmetric-decrypt",
-                Some(Protection::Hsm),
-                Some(KeySpec::Rsa2048),
-                Some("token_asymmetric_decrypt_rsa_2048"),
-            ),
+            ("sign", Some(Protection::Hsm), Some(KeySpec::Rsa2048), Some("token_sign_rsa_2048")),
+            ("sign", Some(Protection::Hsm), Some(KeySpec::Sm2), None),
+            ("encrypt", software, Some(KeySpec::Sm4), Some("software_encrypt_sm4")),
+            ("decrypt", software, Some(KeySpec::Sm4), None),
+            ("mac", software, Some(KeySpec::HmacSm3), Some("software_mac_hmac_sm3")),
+            ("asymmetric-decrypt", Some(Protection::Hsm), Some(KeySpec::Rsa2048), None),
             ("ping", None, None, None),
         ] {
             assert_eq!(operation(name).in_process(level, spec).as_deref(), want, "{name}");

@@ -3,7 +3,7 @@
 
 use claviger_hsm_profiles::Derivation;
 use claviger_protocol::blob::{BlobHeader, NONCE_LEN, authenticated_data};
-use claviger_protocol::{EncryptionContext, KeySpec, SecretBytes, Suite};
+use claviger_protocol::{EncryptionContext, KeySpec, SecretBytes, SigningAlgorithm, Suite};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
@@ -15,14 +15,18 @@ use super::domain::{self, DomainError};
 use super::failure::failed;
 use super::login;
 use super::making::{self, RootError, only_member};
-use super::means::Cipher;
+use super::means::{Cipher, Held, Means};
 use super::member::aes_template;
 use super::pkcs11::Pkcs11Token;
+use super::private::{self, Trouble};
 use super::template::{self, Usage};
 use crate::config::Config;
 
 /// The salt of every sub-key here; any but the reserved one.
 const SALT: [u8; 16] = [0x5a; 16];
+
+/// A private key in the token, to be signed with.
+pub struct Pair(Held);
 
 /// An opened token with a key to use. Everything it makes are session objects, which
 /// go with it; the token is left as it was.
@@ -30,6 +34,7 @@ pub struct Rig {
     // Before the owners, so that sessions close first.
     token: Pkcs11Token,
     session: Session,
+    means: Means,
     _owners: login::Owners,
     /// The profile's name.
     pub profile: String,
@@ -63,6 +68,7 @@ impl Rig {
         let mut rig = Self {
             token,
             session,
+            means: Means::of(&member.profile),
             _owners: opened.into_owners(),
             profile: member.profile.name.clone(),
             object,
@@ -105,6 +111,45 @@ impl Rig {
         self.token.execute(&command).map(drop)
     }
 
+    /// A new pair that signs, made as the daemon makes its own.
+    ///
+    /// # Errors
+    /// `Unsupported` where the token can't hold one.
+    pub fn pair(&self, spec: KeySpec) -> Result<Pair, HsmError> {
+        let template = match spec {
+            KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => Template::RsaSign,
+            KeySpec::Sm2 => Template::Sm2Sign,
+            _ => Template::EcSign,
+        };
+        let mechanism = self.means.generation(spec)?;
+        let (public, private) = template::passing_pair(&self.means, spec, template)?;
+        let made = self.session.generate_key_pair(&mechanism, &public, &private);
+        let (_, handle) = made.map_err(|error| failed(&error))?;
+        Ok(Pair(Held { handle, spec, template }))
+    }
+
+    /// A key that makes MACs, made and unwrapped as the daemon does.
+    pub fn mac_key(&mut self, spec: KeySpec) -> Result<ObjectId, HsmError> {
+        unwrapped_key(&mut self.token, spec, Template::HmacSecret)
+    }
+
+    /// A MAC by the token's own mechanism.
+    pub fn mac(&mut self, spec: KeySpec, object: ObjectId, message: &SecretBytes) -> Result<(), HsmError> {
+        let algorithm = spec.mac_algorithm().ok_or_else(private::unfit)?;
+        let command = Command::Mac { object, algorithm, message: message.clone() };
+        self.token.execute(&command).map(drop)
+    }
+
+    /// A signature of a digest: C_SignInit and C_Sign, and what brings it to the one form.
+    pub fn sign(&self, pair: &Pair, algorithm: SigningAlgorithm, digest: &[u8]) -> Result<(), HsmError> {
+        private::sign(&self.session, &self.means, &pair.0, algorithm, digest).map(drop).map_err(|trouble| {
+            match trouble {
+                Trouble::Token(error) => failed(&error),
+                Trouble::Known(error) => error,
+            }
+        })
+    }
+
     /// Counted up: each is used once under keys that nobody else has.
     fn next_nonce(&mut self) -> [u8; NONCE_LEN] {
         self.nonces += 1;
@@ -117,19 +162,28 @@ impl Rig {
 /// What a key's first use makes of it: unwrapped and, where the profile derives, the
 /// sub-key of a salt.
 fn serving_key(token: &mut Pkcs11Token, template: Template) -> Result<ObjectId, HsmError> {
-    let other = || HsmError::Fault("a command was answered with another's answer".to_owned());
-    let generated = token.execute(&Command::Generate { spec: KeySpec::Aes256, template })?;
-    let Answer::Generated { wrapped, check_value } = generated else { return Err(other()) };
-    let unwrapped =
-        token.execute(&Command::Unwrap { wrapped, spec: KeySpec::Aes256, template, check_value })?;
-    let Answer::Object(object) = unwrapped else { return Err(other()) };
+    let object = unwrapped_key(token, KeySpec::Aes256, template)?;
     if template == Template::AesDirect {
         return Ok(object);
     }
     match token.execute(&Command::Derive { object, salt: SALT })? {
         Answer::Object(object) => Ok(object),
-        _ => Err(other()),
+        _ => Err(other_answer()),
     }
+}
+
+/// A new secret key, wrapped and unwrapped.
+fn unwrapped_key(token: &mut Pkcs11Token, spec: KeySpec, template: Template) -> Result<ObjectId, HsmError> {
+    let generated = token.execute(&Command::Generate { spec, template })?;
+    let Answer::Generated { wrapped, check_value } = generated else { return Err(other_answer()) };
+    match token.execute(&Command::Unwrap { wrapped, spec, template, check_value })? {
+        Answer::Object(object) => Ok(object),
+        _ => Err(other_answer()),
+    }
+}
+
+fn other_answer() -> HsmError {
+    HsmError::Fault("a command was answered with another's answer".to_owned())
 }
 
 /// A session key of the same kind, made without our commands.

@@ -2,6 +2,8 @@
 //!
 //! Sources: RFC 8017 (RSA), FIPS 186-5 (ECDSA, key validation), GB/T 32918 (SM2).
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::rsa::{
     OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey,
@@ -10,9 +12,9 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, VerificationAlgorithm,
 };
-use claviger_protocol::{Code, ExportAlgorithm, KeyPairSpec, SigningAlgorithm};
+use claviger_protocol::{Code, ExportAlgorithm, KeyPairSpec, KeySpec, SigningAlgorithm};
 
 use super::sm2::{self, Sm2Public};
 use super::{digest, internal};
@@ -37,7 +39,12 @@ struct Rsa {
     /// RSAPublicKey DER.
     der: Vec<u8>,
     encrypting: PublicEncryptingKey,
+    /// Parsed once for each algorithm that it is asked for: parsing costs a seventh of a check.
+    verifying: [OnceLock<Option<ParsedPublicKey>>; RSA_SIGNING.len()],
 }
+
+/// The algorithms that RSA keys sign with, in the order of `Rsa::verifying`.
+const RSA_SIGNING: &[SigningAlgorithm] = KeySpec::Rsa2048.signing_algorithms();
 
 impl PublicKey {
     /// Reads a SubjectPublicKeyInfo: RSA of 2,048 to 4,096 bits with an odd exponent of
@@ -62,7 +69,8 @@ impl PublicKey {
         }
         let encrypting =
             PublicEncryptingKey::from_der(spki).map_err(|_| refused("its RSA numbers make no key"))?;
-        Ok(Self(Kind::Rsa(Box::new(Rsa { bits, der: public.der.to_vec(), encrypting }))))
+        let (der, verifying) = (public.der.to_vec(), Default::default());
+        Ok(Self(Kind::Rsa(Box::new(Rsa { bits, der, encrypting, verifying }))))
     }
 
     fn of_point(spec: KeyPairSpec, point: &[u8]) -> Result<Self, Failure> {
@@ -125,10 +133,8 @@ impl PublicKey {
                 raw.zip(digest).is_some_and(|(raw, digest)| key.verify_digest_sig(&digest, &raw).is_ok())
             }
             Kind::Rsa(rsa) => {
-                let checked = verification(algorithm).zip(imported(algorithm, digest));
-                checked.is_some_and(|(how, digest)| {
-                    UnparsedPublicKey::new(how, &rsa.der).verify_digest(&digest, signature).is_ok()
-                })
+                let checked = rsa.verifying(algorithm).zip(imported(algorithm, digest));
+                checked.is_some_and(|(key, digest)| key.verify_digest_sig(&digest, signature).is_ok())
             }
         }
     }
@@ -180,6 +186,13 @@ impl PublicKey {
 }
 
 impl Rsa {
+    /// The key, ready to check signatures of an algorithm.
+    fn verifying(&self, algorithm: SigningAlgorithm) -> Option<&ParsedPublicKey> {
+        let index = RSA_SIGNING.iter().position(|&known| known == algorithm)?;
+        let parse = || ParsedPublicKey::new(verification(algorithm)?, &self.der).ok();
+        self.verifying[index].get_or_init(parse).as_ref()
+    }
+
     fn encrypt(&self, algorithm: ExportAlgorithm, plaintext: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut out = vec![0; self.encrypting.key_size_bytes()];
         let oaep = |hash: &'static OaepAlgorithm, out: &mut [u8]| {
