@@ -226,7 +226,7 @@ fn one_refusal(wire: &mut Wire, key: Uuid, algorithm: EncryptionAlgorithm, seale
 }
 
 #[test]
-fn both_levels_of_hmac_agree_with_openssl_and_whole_macs_only_verify() {
+fn macs_of_both_levels_verify_whole_or_not_at_all() {
     on_both_tokens(|daemon| {
         let mut wire = daemon.app();
         let specs = [KeySpec::Hmac256, KeySpec::Hmac384, KeySpec::Hmac512, KeySpec::HmacSm3];

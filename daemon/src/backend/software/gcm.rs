@@ -16,7 +16,7 @@ use super::internal;
 use crate::failure::Failure;
 
 /// A key of one message, or of one place.
-pub(super) enum GcmKey {
+pub(in crate::backend) enum GcmKey {
     /// AES-256.
     Aes(LessSafeKey),
     /// SM4.
@@ -25,17 +25,17 @@ pub(super) enum GcmKey {
 
 impl GcmKey {
     /// Takes 32 bytes.
-    pub(super) fn aes(key: &[u8]) -> Result<Self, Failure> {
+    pub(in crate::backend) fn aes(key: &[u8]) -> Result<Self, Failure> {
         UnboundKey::new(&AES_256_GCM, key).map(|key| Self::Aes(LessSafeKey::new(key))).map_err(|_| internal())
     }
 
     /// Takes 16 bytes.
-    pub(super) fn sm4(key: &[u8]) -> Result<Self, Failure> {
+    pub(in crate::backend) fn sm4(key: &[u8]) -> Result<Self, Failure> {
         AesGcm::new_from_slice(key).map(|key| Self::Sm4(Box::new(key))).map_err(|_| internal())
     }
 
     /// Encrypts in place and gives the tag.
-    pub(super) fn seal(
+    pub(in crate::backend) fn seal(
         &self,
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
@@ -55,7 +55,12 @@ impl GcmKey {
     }
 
     /// Opens ciphertext ‖ tag; `None` where it doesn't authenticate.
-    pub(super) fn open(&self, nonce: [u8; NONCE_LEN], aad: &[u8], sealed: &[u8]) -> Option<SecretBytes> {
+    pub(in crate::backend) fn open(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &[u8],
+    ) -> Option<SecretBytes> {
         let mut buffer = Zeroizing::new(sealed.to_vec());
         let len = match self {
             Self::Aes(key) => {

@@ -15,6 +15,9 @@ mod sm2;
 mod tests;
 
 pub use blob::SoftwareKey;
+// For tests that compare it with a token's under the same material.
+#[cfg(test)]
+pub(in crate::backend) use gcm::GcmKey;
 pub use mac::{MacKey, digest};
 pub use material::{check_value, open_material, seal_material};
 pub use private::PrivateKey;
