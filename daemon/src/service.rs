@@ -23,7 +23,7 @@ use claviger_protocol::{Code, Header, Opcode, Reply, Request, SecretBytes};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, behind};
 use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
 use crate::backend::hsm::pool::Pool;
 use crate::backup::Backups;
@@ -196,7 +196,9 @@ impl Service {
                 self.refusal(caller, header, Failure::new(Code::InvalidArgument, text))
             }
             Ok(Request::Batch(batch)) => {
-                let (reply, events) = Box::pin(self.batch(caller, header, deadline, batch.items)).await;
+                // Its items go one after another, so that nothing is gained by another thread.
+                let items = self.batch(caller, header, deadline, batch.items);
+                let (reply, events) = Box::pin(behind::scope(false, items)).await;
                 outcome(self.encode(&Reply::Batch(reply)), events)
             }
             Ok(request) => {

@@ -2,6 +2,8 @@
 //! yet (one bound for the daemon); rate limits and fairness between access
 //! points come to stand here.
 
+pub mod behind;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

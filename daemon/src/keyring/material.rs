@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::record::{KeyRecord, Location, VersionRecord, location};
 use super::uses::Uses;
 use super::{KeyEntry, Keyring, VersionEntry};
+use crate::admission::behind;
 use crate::backend::hsm::command::{
     Answer, Command, HsmError, ObjectId, RESERVED_SALT, Template, WrapFormat, Wrapped,
 };
@@ -270,9 +271,11 @@ impl Keyring {
         pairs.unwrap_or(&self.member.serve)
     }
 
-    /// The lane for a private key: elliptic curves are fast enough to run in place.
+    /// The lane for a private key: P-256 is fast enough to run in place, as long as nothing
+    /// waits behind it.
     pub(super) fn lane_for(&self, key: &KeyRecord) -> u8 {
-        if key.protection == Protection::Software || matches!(key.spec, KeySpec::EcP256 | KeySpec::EcP384) {
+        let in_place = key.spec == KeySpec::EcP256 && !behind::waiting();
+        if key.protection == Protection::Software || in_place {
             return 0;
         }
         let lanes = self.member.asymmetric.iter().zip(1..);

@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use super::buffer::{Budget, Input, Output, Reserved};
 use super::handshake::greet;
+use crate::admission::behind;
 use crate::failure::Failure;
 use crate::identity::{Caller, Endpoint, Peer};
 use crate::metrics::groups::Traffic;
@@ -265,7 +266,8 @@ impl Connection {
         let body = self.input.window().get(HEADER_LEN..whole).unwrap_or_default();
         let frame = Frame::read(header, body, self.received);
         self.input.consume(whole);
-        let run = async move { service.call(&caller, frame).await };
+        let more = self.input.window().len() >= HEADER_LEN;
+        let run = async move { behind::scope(more, service.call(&caller, frame)).await };
         let mut call = match self.spare.take() {
             Some(mut spare) => {
                 spare.set(run);
