@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use claviger_client::{ConnectError, Error};
 use claviger_protocol::Code;
+use uuid::Uuid;
 
 use crate::color::Paint;
 use crate::output::{Screen, one_line};
@@ -57,6 +58,15 @@ impl Failure {
         }
     }
 
+    /// Where nobody knows whether it was done, names the client token that finds out.
+    pub(crate) fn of_token(mut self, token: &[u8; 16]) -> Self {
+        if matches!(self.code, "Timeout" | "ConnectionLost") && self.message.contains("--client-token") {
+            let hex = Uuid::from_bytes(*token).simple();
+            self.message = self.message.replace("the same --client-token", &format!("--client-token {hex}"));
+        }
+        self
+    }
+
     /// Says what happened, as the user wants to hear it, and gives the exit code.
     pub(crate) fn report(&self, screen: Screen) -> ExitCode {
         if self.exit != BROKEN_PIPE {
@@ -80,7 +90,8 @@ impl From<Error> for Failure {
             Error::Timeout(time) => Self::local(
                 "Timeout",
                 format!(
-                    "no answer within {}; give it more time with --timeout, or look at the daemon's log",
+                    "no answer within {}; the request may be carried out all the same: look before you repeat it \
+                     (creating commands may be repeated with the same --client-token), and give it more time with --timeout",
                     humantime::format_duration(time)
                 ),
             ),
@@ -112,7 +123,9 @@ fn advice(code: Code) -> Option<&'static str> {
         Code::AccessDenied => {
             Some("keys are made and managed on the admin socket; use that, or ask its owner")
         }
-        Code::NotFound => Some("`claviger key list` has what there is"),
+        Code::NotFound => {
+            Some("`claviger key list` has the keys; leave out --version to mean a key's only one")
+        }
         Code::InvalidCiphertext => {
             Some("give the whole blob as it was made, with the --context of its making")
         }

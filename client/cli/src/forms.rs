@@ -23,6 +23,9 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 /// id-ecPublicKey (RFC 5480).
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
+/// The recommended curve of SM2 (GM/T 0006).
+const SM2_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.156.10197.1.301");
+
 /// Bytes of SM2's coordinates and of its hash.
 const SM2_LEN: usize = 32;
 /// Bytes of C1 in a raw ciphertext: 04, x, y.
@@ -76,12 +79,31 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl KeyOutput {
+    /// As it was asked for; a coding is of DER.
+    fn format(&self) -> KeyFormat {
+        let coded = self.coding.encoding != Encoding::Raw;
+        self.format.unwrap_or(if coded { KeyFormat::Der } else { KeyFormat::Pem })
+    }
+
+    /// Refuses a coding that nothing would have.
+    ///
+    /// # Errors
+    /// Bad usage.
+    pub(crate) fn of_keys_alone(&self) -> Result<(), Failure> {
+        if self.format == Some(KeyFormat::Pem) && self.coding.encoding != Encoding::Raw {
+            return Err(Failure::usage(
+                "PEM is a coding by itself; leave out --encoding, or give --format der",
+            ));
+        }
+        Ok(())
+    }
+
     /// A key, given as DER, as a file or stream gets it.
     ///
     /// # Errors
     /// None in practice: PEM has room for every key.
     pub(crate) fn write(&self, label: &'static str, key: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        match self.format {
+        match self.format() {
             KeyFormat::Pem => Ok(Zeroizing::new(pem(label, key)?.into_bytes())),
             KeyFormat::Der => Ok(self.coding.encoding.write(key)),
         }
@@ -92,7 +114,7 @@ impl KeyOutput {
     /// # Errors
     /// As [`KeyOutput::write`].
     pub(crate) fn show(&self, label: &'static str, key: &[u8]) -> Result<Text, Failure> {
-        match self.format {
+        match self.format() {
             KeyFormat::Pem => Ok(Text::plain(pem(label, key)?)),
             KeyFormat::Der => Ok(Text::base64(key)),
         }
@@ -100,7 +122,7 @@ impl KeyOutput {
 
     /// Whether a terminal may show it.
     pub(crate) fn is_text(&self) -> bool {
-        self.format == KeyFormat::Pem || self.coding.encoding != Encoding::Raw
+        self.format() == KeyFormat::Pem || self.coding.encoding != Encoding::Raw
     }
 }
 
@@ -117,16 +139,36 @@ pub(crate) fn public_key(encoding: Encoding, key: SecretBytes) -> Result<Vec<u8>
     if PublicKeyInfo::from_der(key.expose()).is_ok() {
         return Ok(key.expose().to_vec());
     }
-    if !key.expose().starts_with(b"-----BEGIN ") {
-        return Ok(encoding.read("--public-key", key)?.expose().to_vec());
-    }
-    match der::pem::decode_vec(key.expose()) {
+    let Some(text) = pem_of(key.expose()) else {
+        let coded = encoding.read("--public-key", key)?;
+        return match PublicKeyInfo::from_der(coded.expose()) {
+            Ok(_) => Ok(coded.expose().to_vec()),
+            Err(_) => Err(Failure::usage(
+                "--public-key isn't a SubjectPublicKeyInfo in PEM or DER; where its DER is coded, give --encoding base64 \
+                 or hex",
+            )),
+        };
+    };
+    match der::pem::decode_vec(text) {
         Ok((PUBLIC_KEY, der)) => Ok(der),
         Ok((label, _)) => Err(Failure::usage(format!(
-            "--public-key has a {label}, and a {PUBLIC_KEY} is needed (openssl pkey -pubin, or openssl x509 -pubkey)"
+            "--public-key has a {label}, and a {PUBLIC_KEY} is needed (openssl pkey -pubout, or openssl x509 -pubkey)"
         ))),
         Err(error) => Err(Failure::usage(format!("--public-key isn't PEM as it should be: {error}"))),
     }
+}
+
+/// The first PEM text in a file, without what stands around it (RFC 7468 section 2); none
+/// where there is none.
+fn pem_of(file: &[u8]) -> Option<&[u8]> {
+    let text = &file[find(file, b"-----BEGIN ")?..];
+    let end = find(text, b"-----END ").unwrap_or(text.len());
+    let line = text[end..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |line| end + line + 1);
+    Some(text[..line].trim_ascii_end())
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
 }
 
 /// SubjectPublicKeyInfo (RFC 5280 section 4.1).
@@ -142,6 +184,13 @@ struct Algorithm<'a> {
     parameters: Option<AnyRef<'a>>,
 }
 
+impl Algorithm<'_> {
+    /// The named curve of an elliptic key (RFC 5480 section 2.1.1).
+    fn curve(&self) -> Option<ObjectIdentifier> {
+        self.parameters.and_then(|parameters| parameters.decode_as().ok())
+    }
+}
+
 /// What data keys are exported to a public key with, if nobody says it.
 ///
 /// # Errors
@@ -151,7 +200,10 @@ pub(crate) fn export_algorithm(public_key: &[u8]) -> Result<ExportAlgorithm, Fai
         .map_err(|error| Failure::usage(format!("--public-key isn't a SubjectPublicKeyInfo: {error}")))?;
     match info.algorithm.oid {
         RSA => Ok(ExportAlgorithm::RsaesOaepSha256),
-        EC => Ok(ExportAlgorithm::Sm2Pke),
+        EC if info.algorithm.curve() == Some(SM2_CURVE) => Ok(ExportAlgorithm::Sm2Pke),
+        EC => Err(Failure::usage(
+            "--public-key is on another curve than SM2's; RSA and SM2 keys can be exported to",
+        )),
         other => Err(Failure::usage(format!(
             "--public-key is of algorithm {other}; RSA and SM2 keys can be exported to"
         ))),

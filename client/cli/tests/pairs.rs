@@ -410,16 +410,23 @@ fn data_keys_are_exported_to_keys_in_any_form() {
     place.put("rsa.pem", pem.as_bytes());
     place.put("rsa.b64", b"MBIwDQYJKoZIhvcNAQEBBQADAQA=\n");
     place.put("private.pem", pem.replace("PUBLIC", "PRIVATE").as_bytes());
-    for (line, want) in [
-        ("--public-key @rsa.der", &[2; 3][..]),
-        ("--public-key @rsa.pem", &[2; 3]),
-        ("--public-key @rsa.b64 --encoding base64", b"AgIC\n"),
-        ("--public-key @rsa.der --encoding hex", b"020202\n"),
-        ("--public-key @rsa.pem --algorithm RSAES_PKCS1_V1_5", &[3; 3]),
-        ("--public-key @sm2.der --key alias/pay", &[4; 3]),
+    place.put("bag.pem", format!("\nBag Attributes\n  friendlyName: x\n{pem}\n\n").as_bytes());
+    for (line, blob, want) in [
+        ("--public-key @rsa.der", &b"blob"[..], &[2; 3][..]),
+        ("--public-key @rsa.pem", b"blob", &[2; 3]),
+        ("--public-key @bag.pem", b"blob", &[2; 3]),
+        ("--public-key @rsa.b64 --encoding base64", b"YmxvYg==\n", b"AgIC\n"),
+        ("--public-key @rsa.der --encoding hex", b"626c6f62", b"020202\n"),
+        ("--public-key @rsa.pem --algorithm RSAES_PKCS1_V1_5", b"blob", &[3; 3]),
+        ("--public-key @sm2.der --key alias/pay", b"blob", &[4; 3]),
     ] {
-        assert_eq!(place.stdout(&format!("data-key export {line}"), b"blob"), want, "{line}");
+        assert_eq!(place.stdout(&format!("data-key export {line}"), blob), want, "{line}");
     }
+    let ran = place.run("data-key export --public-key @rsa.b64", b"blob");
+    assert!(ran.stderr.contains("--encoding base64"), "{}", ran.stderr);
+    let ran = place.run("data-key export --public-key @rsa.der --in @rsa.pem --blob-out @x --out @ex", b"");
+    assert_eq!((ran.code, ran.stderr.contains("add --generate KEY")), (2, true), "{}", ran.stderr);
+    assert!(!Path::new(&place.path("ex")).exists());
     let object = json!({ "exported_data_key": "BAQE", "algorithm": "SM2PKE" });
     assert_eq!(place.object("data-key export --public-key @sm2.der", b"blob"), with_ids(object));
     let ran = place.run("data-key export --public-key @private.pem", b"blob");
@@ -429,6 +436,11 @@ fn data_keys_are_exported_to_keys_in_any_form() {
     let made = "data-key export --generate alias/pay --bytes 16 --public-key @rsa.der";
     assert_eq!(place.stdout(&format!("{made} --blob-out @blob --out @exported"), b""), b"");
     assert_eq!((place.file("blob"), place.file("exported")), (b"blob".to_vec(), vec![2; 3]));
+    let coded = format!("{made} --blob-out @coded --encoding base64");
+    assert_eq!(
+        (place.stdout(&coded, b""), place.file("coded")),
+        (b"AgIC\n".to_vec(), b"YmxvYg==\n".to_vec())
+    );
     let object = json!({ "exported_data_key": "AgIC", "ciphertext_blob": "YmxvYg==", "algorithm": "RSAES_OAEP_SHA_256" });
     assert_eq!(place.object(made, b""), with_ids(object));
     assert_eq!(place.run(made, b"").code, 2, "two results, one stdout");

@@ -19,7 +19,6 @@ const HELP: &str = include_str!("help.txt");
 
 #[test]
 fn bad_usage_is_exit_2_and_one_line_that_says_what_to_do() {
-    let nowhere = Path::new("/nonexistent/socket");
     for (args, part) in [
         (&["encrypt"][..], "<KEY>; see --help"),
         (&["frobnicate"], "frobnicate"),
@@ -58,14 +57,55 @@ fn bad_usage_is_exit_2_and_one_line_that_says_what_to_do() {
         (&["ping", "--timeout", "0s"], "over zero"),
         (&["ping", "--access-key", "AK"], "later version"),
     ] {
-        let ran = claviger(Some(nowhere), args, b"");
-        assert_eq!((ran.code, ran.stdout.len()), (2, 0), "{args:?} {ran:?}");
-        assert!(["Usage", "NotAvailable"].contains(&ran.error_code()), "{args:?} {ran:?}");
-        assert!(ran.stderr.contains(part), "{args:?} {ran:?}");
-        let ran = claviger(Some(nowhere), &[&["--json"], args].concat(), b"");
-        let object: Value = serde_json::from_slice(&ran.stdout).unwrap();
-        assert_eq!((ran.code, ran.stderr.as_str()), (2, ""), "{args:?}");
-        assert!(object["error"]["message"].as_str().unwrap().contains(part), "{args:?} {object}");
+        is_bad_usage(args, part);
+    }
+}
+
+/// As text and as an object.
+fn is_bad_usage(args: &[&str], part: &str) {
+    let nowhere = Path::new("/nonexistent/socket");
+    let ran = claviger(Some(nowhere), args, b"");
+    assert_eq!((ran.code, ran.stdout.len()), (2, 0), "{args:?} {ran:?}");
+    assert!(["Usage", "NotAvailable"].contains(&ran.error_code()), "{args:?} {ran:?}");
+    assert!(ran.stderr.contains(part), "{args:?} {ran:?}");
+    let ran = claviger(Some(nowhere), &[&["--json"], args].concat(), b"");
+    let object: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, ""), "{args:?}");
+    assert!(object["error"]["message"].as_str().unwrap().contains(part), "{args:?} {object}");
+}
+
+#[test]
+fn a_flag_that_would_have_no_effect_is_bad_usage() {
+    for (args, part) in [
+        (
+            &[
+                "data-key",
+                "generate",
+                "alias/a",
+                "--private-key-out",
+                "k",
+                "--plaintext-out",
+                "p",
+                "--blob-out",
+                "b",
+            ][..],
+            "--private-key-out is for a key pair; add --pair SPEC",
+        ),
+        (&["data-key", "generate", "alias/a", "--private-key-out", "k", "--bytes", "5"], "add --pair SPEC"),
+        (
+            &["data-key", "generate", "alias/a", "--public-key-out", "k", "--spec", "AES_128"],
+            "--public-key-out is for a key pair",
+        ),
+        (
+            &["data-key", "generate", "alias/a", "--format", "der", "--blob-out", "b"],
+            "--format is for a key pair",
+        ),
+        (
+            &["key", "public-key", "alias/a", "--format", "pem", "--encoding", "base64"],
+            "PEM is a coding by itself",
+        ),
+    ] {
+        is_bad_usage(args, part);
     }
 }
 

@@ -69,9 +69,10 @@ pub(crate) struct Global {
     /// When to use colours; NO_COLOR has its effect on auto
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
     pub(crate) color: When,
-    /// How long the command may wait for the daemon, such as 500ms or 1m
-    #[arg(long, global = true, default_value = "5s", value_parser = timeout, value_name = "TIME")]
-    pub(crate) timeout: Duration,
+    /// How long the command may wait for the daemon, such as 500ms or 1m; 5s if not given, 30s
+    /// where keys and key pairs are made
+    #[arg(long, global = true, value_parser = timeout, value_name = "TIME")]
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -92,9 +92,9 @@ pub(crate) enum Sm2Format {
 /// Where a public key is written, and how.
 #[derive(Debug, Args)]
 pub(crate) struct KeyOutput {
-    /// How keys are written
-    #[arg(long, default_value = "pem", value_name = "FORMAT")]
-    pub(crate) format: KeyFormat,
+    /// How keys are written: pem, or der where --encoding is given
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<KeyFormat>,
     #[command(flatten)]
     pub(crate) coding: Coding,
 }
@@ -102,7 +102,7 @@ pub(crate) struct KeyOutput {
 /// How bytes are coded in files and streams.
 #[derive(Debug, Args)]
 pub(crate) struct Coding {
-    /// How keys, signatures, MACs and ciphertexts are coded in files and streams
+    /// How keys (as DER), signatures, MACs, ciphertexts and wrapped data keys are coded in files and streams
     #[arg(long, default_value = "raw", value_name = "ENCODING")]
     pub(crate) encoding: Encoding,
 }

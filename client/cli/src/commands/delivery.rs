@@ -1,6 +1,6 @@
 //! Where results go: files, standard output, or the object of `--json`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use claviger_client::Client;
 use claviger_protocol::{Code, SecretBytes};
@@ -83,8 +83,10 @@ pub(super) fn places<const N: usize>(
     screen: Screen,
     wanted: [(&str, &Option<PathBuf>, bool); N],
 ) -> Result<[Sink; N], Failure> {
-    for (at, (flag, path, _)) in wanted.iter().enumerate() {
-        let twin = wanted[..at].iter().find(|(_, other, _)| other.is_some() && other == path);
+    let files: Vec<_> = wanted.iter().map(|(_, path, _)| path.as_deref().map(real)).collect();
+    for (at, (flag, ..)) in wanted.iter().enumerate() {
+        let same = |other: &usize| files[*other].is_some() && files[*other] == files[at];
+        let twin = (0..at).find(same).map(|other| &wanted[other]);
         if let Some((other, ..)) = twin {
             return Err(Failure::usage(format!("{other} and {flag} are one file; give two")));
         }
@@ -105,6 +107,25 @@ pub(super) fn places<const N: usize>(
         )));
     }
     sinks.try_into().map_err(|_| Failure::local("Internal", "a result without a place"))
+}
+
+/// The file that a path means: what is there, links followed; of a new file the name in the
+/// directory that is there.
+fn real(path: &Path) -> PathBuf {
+    let linked = std::fs::read_link(path).ok().filter(|_| !path.exists());
+    let path = linked.map_or_else(
+        || path.to_owned(),
+        // A link to what isn't there yet.
+        |to| path.parent().map_or_else(|| to.clone(), |parent| parent.join(&to)),
+    );
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (parent.canonicalize(), path.file_name()) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => path,
+    }
 }
 
 /// A place for bytes.
@@ -174,6 +195,16 @@ mod tests {
         assert!(places(text, [("--a", &a, true), ("--b", &b, true)]).is_ok());
         assert!(places(text, [("--a", &a, true), ("--b", &None, true)]).is_ok());
         assert!(places(text, [("--a", &a, true), ("--b", &a, true)]).is_err());
+        let named_otherwise = Some(dir.path().join("./a"));
+        assert!(places(text, [("--a", &a, true), ("--b", &named_otherwise, true)]).is_err());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        for there in [false, true] {
+            if there {
+                std::fs::write(dir.path().join("a"), b"x").unwrap();
+            }
+            assert!(places(text, [("--a", &a, true), ("--b", &Some(link.clone()), true)]).is_err());
+        }
         assert!(places(text, [("--a", &None, true), ("--b", &None, true)]).is_err());
         assert!(places(object, [("--a", &None, true), ("--b", &None, true)]).is_ok());
     }

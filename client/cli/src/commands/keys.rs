@@ -11,8 +11,9 @@ use crate::output::{Screen, fields, table};
 use crate::view::{Created, Described, KeyList, KeyOutcome, KeyStates};
 
 pub(super) async fn create(global: &Global, screen: Screen, args: Create) -> Result<(), Failure> {
+    let token = args.client_token.unwrap_or_else(client_token);
     let request = CreateKeyRequest {
-        client_token: args.client_token.unwrap_or_else(client_token),
+        client_token: token,
         spec: args.spec,
         usage: args.usage,
         protection: args.protection,
@@ -24,7 +25,8 @@ pub(super) async fn create(global: &Global, screen: Screen, args: Create) -> Res
         rotation_days: args.rotation_days,
         sm2_user_id: args.sm2_user_id.map(|id| id.0.into()),
     };
-    let reply = super::connect(global).await?.create_key(request).await?;
+    let made = super::connect_patiently(global).await?.create_key(request).await;
+    let reply = made.map_err(|error| Failure::from(error).of_token(&token))?;
     let text = |created: &Created| {
         fields(&[
             ("key_id", Some(created.key_id.to_string())),

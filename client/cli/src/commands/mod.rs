@@ -10,6 +10,8 @@ mod macs;
 mod manual;
 mod pairs;
 
+use std::time::Duration;
+
 use claviger_client::{Client, Options};
 
 use crate::args::{AsymmetricCommand, BackupCommand, Cli, Command, DataKeyCommand, Global, KeyCommand};
@@ -72,20 +74,36 @@ fn check(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How long a call may take, if nobody says it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same where keys are made.
+const MAKING: Duration = Duration::from_secs(30);
+
 async fn connect(global: &Global) -> Result<Client, Failure> {
+    connect_with(global, options(global)).await
+}
+
+/// For calls that make key pairs: RSA_4096 takes an HSM many seconds.
+async fn connect_patiently(global: &Global) -> Result<Client, Failure> {
+    let options = options(global);
+    let timeout = global.timeout.unwrap_or(MAKING);
+    connect_with(global, Options { timeout, ..options }).await
+}
+
+async fn connect_with(global: &Global, options: Options) -> Result<Client, Failure> {
     let socket = global.socket.as_ref().filter(|socket| !socket.as_os_str().is_empty()).ok_or_else(|| {
         Failure::usage(
             "no socket is given; set --socket or CLAVIGER_SOCKET to the daemon's (clavigerd --dev prints it, \
              the configuration names it, such as /run/claviger/admin.sock)",
         )
     })?;
-    Ok(Client::connect(socket, options(global)).await?)
+    Ok(Client::connect(socket, options).await?)
 }
 
 fn options(global: &Global) -> Options {
     Options {
-        timeout: global.timeout,
-        connect_timeout: global.timeout,
+        timeout: global.timeout.unwrap_or(PATIENCE),
+        connect_timeout: global.timeout.unwrap_or(PATIENCE),
         agent: concat!("claviger/", env!("CARGO_PKG_VERSION")).to_owned(),
         ..Options::default()
     }

@@ -17,6 +17,7 @@ use crate::view::{Bytes, Validity};
 const HASH_IT: &str = "give its digest instead, with --digest";
 
 pub(super) async fn public_key(global: &Global, screen: Screen, args: PublicKey) -> Result<(), Failure> {
+    args.form.of_keys_alone()?;
     let sink = coded_sink(screen, &args.output, args.form.is_text())?;
     let reply = super::connect(global).await?.public_key(args.pair.key, args.pair.version).await?;
     let key = &reply.public_key.0;

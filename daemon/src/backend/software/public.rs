@@ -172,7 +172,9 @@ impl PublicKey {
             return Err(Failure::new(Code::PlaintextTooLarge, text));
         }
         match &self.0 {
-            Kind::Sm2(_) if plaintext.is_empty() => Err(refused("SM2PKE encrypts at least one byte")),
+            Kind::Sm2(_) if plaintext.is_empty() => {
+                Err(Failure::new(Code::InvalidArgument, "SM2PKE encrypts at least one byte"))
+            }
             Kind::Sm2(key) => key.encrypt(plaintext, entropy),
             Kind::Rsa(rsa) => rsa.encrypt(algorithm, plaintext),
             Kind::Ec { .. } => Err(self.unfit(algorithm)),
