@@ -49,13 +49,15 @@ const CHANGING: [(&str, Option<&str>); 8] = [
     ("write", Some("audit.jsonl")),
 ];
 /// Errors, and the calls that fail with them.
-const ERRORS: [(&str, &str, Option<&str>); 11] = [
+const ERRORS: [(&str, &str, Option<&str>); 12] = [
     // sled takes what it can't read for the end of its log.
     ("EIO", "pread64", Some("store/db")),
     ("EIO", "pwrite64", None),
     ("EIO", "fdatasync", None),
     ("EIO", "fsync", None),
     ("EIO", "sync_file_range", None),
+    // Late: those who wait for it already do.
+    ("EIO:delay_enter=300000", "sync_file_range", None),
     ("EIO", "write", Some("audit.jsonl")),
     ("ENOSPC", "pwrite64", None),
     ("ENOSPC", "rename,renameat,renameat2", None),

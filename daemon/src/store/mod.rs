@@ -16,6 +16,7 @@ mod memory;
 mod open;
 mod rules;
 mod sealed;
+mod sled_flush;
 mod sled_open;
 mod sled_store;
 

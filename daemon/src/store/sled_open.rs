@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use super::head::{self, Head};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
+use super::sled_flush;
 use super::sled_store::{REVISION_KEY, unwrap_value};
 use crate::space::free_bytes;
 
@@ -162,7 +163,7 @@ impl Home {
             let db = contain(|| config(&self.new, cache_bytes).open())?;
             contain(|| {
                 db.insert(REVISION_KEY, &0_u64.to_le_bytes())?;
-                db.flush()
+                sled_flush::flush(&db)
             })?;
             contain(|| {
                 drop(db);

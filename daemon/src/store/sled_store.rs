@@ -25,6 +25,7 @@ use super::head::Head;
 use super::inbox::Inbox;
 use super::open::{OpenError, StateLock, io_error};
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
+use super::sled_flush;
 use super::sled_open::{self, Opened};
 use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
 use crate::edge::{Clock, Edge, Worker};
@@ -335,7 +336,7 @@ impl Shared {
 
     fn make_durable(&self) -> Result<(), StoreError> {
         let Some(disk) = self.gate.database() else { return Ok(()) };
-        disk.db.flush().map_err(failed)?;
+        sled_flush::flush(&disk.db).map_err(failed)?;
         let noted =
             (self.sync)(&self.log).and_then(|()| self.head.note(self.revision.load(Ordering::Relaxed)));
         noted.map_err(|error| StoreError::Failed(format!("sync: {error}")))
