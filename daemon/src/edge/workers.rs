@@ -30,6 +30,17 @@ impl Threads {
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn start(self: &Arc<Self>, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let running = Running::count(self);
+        // Linux shows 15 bytes of a thread's name.
+        let thread = std::thread::Builder::new().name(name.chars().take(15).collect());
+        thread.spawn(move || {
+            run();
+            drop(running);
+        })?;
+        Ok(())
+    }
 }
 
 /// One of the threads that run, counted until dropped.
@@ -148,16 +159,23 @@ impl Workers {
         match &self.0 {
             Kind::Threads(threads) => {
                 let jobs = Arc::clone(&queue);
-                let running = Running::count(threads);
-                // Linux shows 15 bytes of a thread's name.
-                std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
-                    jobs.run();
-                    drop(running);
-                })?;
+                threads.start(name, move || jobs.run())?;
             }
             Kind::Manual(manual) => manual.lock().push(Arc::downgrade(&queue)),
         }
         Ok(Worker(Arc::new(Handle { queue })))
+    }
+
+    /// Starts a thread that waits by itself and serves no queue. A simulation, where nothing
+    /// is waited for, has none.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn aside(&self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        match &self.0 {
+            Kind::Threads(threads) => threads.start(name, run),
+            Kind::Manual(_) => Ok(()),
+        }
     }
 
     /// Waits until every thread has ended; `false` where that takes too long. To be

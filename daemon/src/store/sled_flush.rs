@@ -1,108 +1,144 @@
 //! sled's flush, for those who must hear of a disk that fails.
 //!
-//! sled 0.34 writes on threads of its own. Where the thread that put the last record into a
-//! buffer hands it over, a failing write is noted and **nobody is woken**
-//! (`Log::exit_reservation`): a flush that waits by then waits for ever, and every commit
-//! with it (one `sync_file_range` that fails late shows it, `tests/torture`). Whoever flushes
-//! next finds the note and wakes all. So a flush that takes long is joined by another.
+//! sled 0.34 writes on threads of its own. Where the one that put the last record into a buffer
+//! hands it over (each batch does), a failing write is noted and **nobody is woken**
+//! (`Log::exit_reservation`): a flush that waits by then waits for ever, and every commit with
+//! it (`tests/torture`: a `sync_file_range` that fails late). Whoever flushes next finds the
+//! note, and wakes all. So a thread looks after each flush, and joins one that takes long.
+//! sled's own asynchronous flush, given up after a while, would do without a thread; it costs
+//! a hand-over, and made a key's creation a fifth slower.
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::task::{Context, Poll, Wake, Waker};
+use std::io;
+use std::pin::pin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-/// How long a flush may take before another asks what became of it. The next one waits
-/// twice as long, and so on: few gather behind a disk that is only slow. It is the disk's
-/// time, not the daemon's: no clock is asked.
-const LATE: Duration = Duration::from_secs(1);
+use crate::edge::Workers;
 
-type Flushing<'a> = Pin<Box<dyn Future<Output = sled::Result<usize>> + Send + 'a>>;
+/// How often a look is taken. It is the disk's time, not the daemon's: no clock is asked.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Hands all that was written to the kernel. Blocks.
-///
-/// # Errors
-/// What this write, or any before it, met.
-pub(super) fn flush(db: &sled::Db) -> sled::Result<usize> {
-    joined(|| Box::pin(db.flush_async()), LATE)
+/// Flushes databases, and sees to it that each flush ends.
+pub(super) struct Flusher {
+    under_way: Arc<UnderWay>,
+    /// The thread's end comes with this one's.
+    _here: Sender<Infallible>,
 }
 
-/// The answer of one flush; more are begun while it doesn't come.
-fn joined<'a>(begin: impl Fn() -> Flushing<'a>, mut late: Duration) -> sled::Result<usize> {
-    let (wake, woken) = sync_channel(1);
-    let waker = Waker::from(Arc::new(Bell(wake)));
-    let mut flushing = pin!(begin());
-    loop {
-        if let Poll::Ready(answer) = flushing.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return answer;
-        }
-        if woken.recv_timeout(late) == Err(RecvTimeoutError::Timeout) {
-            // Polled once it is under way, and needs nobody to wait for it.
-            let _ = begin().as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            late = late.saturating_mul(2);
+/// The flush that is under way, with its number.
+#[derive(Default)]
+struct UnderWay(Mutex<(u64, Option<sled::Db>)>);
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, (u64, Option<sled::Db>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(self: &Arc<Self>, db: &sled::Db) -> Ending {
+        let mut now = self.lock();
+        *now = (now.0.wrapping_add(1), Some(db.clone()));
+        Ending(Arc::clone(self))
+    }
+}
+
+/// Ends what is under way, also where sled panics.
+struct Ending(Arc<UnderWay>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.lock().1 = None;
+    }
+}
+
+impl Flusher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where the operating system gives none.
+    pub(super) fn start(workers: &Workers) -> io::Result<Self> {
+        let under_way = Arc::new(UnderWay::default());
+        let (here, gone) = channel();
+        let watched = Arc::clone(&under_way);
+        workers.aside("store-flush", move || watch(&watched, &gone))?;
+        Ok(Self { under_way, _here: here })
+    }
+
+    /// Hands all that was written to the kernel. Blocks.
+    ///
+    /// # Errors
+    /// What this write, or any before it, met.
+    pub(super) fn flush(&self, db: &sled::Db) -> sled::Result<()> {
+        let _ending = self.under_way.begin(db);
+        #[allow(clippy::disallowed_methods, reason = "the one that is looked after")]
+        db.flush().map(drop)
+    }
+}
+
+fn watch(under_way: &UnderWay, gone: &Receiver<Infallible>) {
+    let mut looks = Looks::default();
+    while gone.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        let (number, db) = under_way.lock().clone();
+        if looks.at(db.as_ref().map(|_| number))
+            && let Some(db) = db
+        {
+            // Polled once it is on its way on a thread of sled's, and nobody's to wait for.
+            let _ = pin!(db.flush_async()).poll(&mut Context::from_waker(Waker::noop()));
         }
     }
 }
 
-/// Wakes the thread that waits for a flush.
-struct Bell(SyncSender<()>);
+/// The flush that was seen last, and how often.
+#[derive(Default)]
+struct Looks {
+    number: Option<u64>,
+    times: u32,
+}
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        // Full: it is about to look anyway.
-        let _ = self.0.try_send(());
+impl Looks {
+    /// Whether the flush that is under way is to be joined now. Each next time takes twice as
+    /// long: few gather behind a disk that is only slow.
+    fn at(&mut self, under_way: Option<u64>) -> bool {
+        if under_way.is_none() || under_way != self.number {
+            *self = Self { number: under_way, times: 0 };
+            return false;
+        }
+        self.times = self.times.saturating_add(1);
+        self.times.is_power_of_two()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-    use std::cell::Cell;
-    use std::future::{pending, ready};
-    use std::thread;
-
-    use tokio::sync::watch;
-
     use super::*;
 
-    /// As sled does it: the first sleeps, whatever becomes of its write; the third to ask
-    /// finds what happened and wakes all.
     #[test]
-    fn a_flush_that_nobody_wakes_is_joined_until_it_has_its_answer() {
-        let (found, finding) = watch::channel(false);
-        let count = Cell::new(0);
-        let begin = || -> Flushing<'_> {
-            count.set(count.get() + 1);
-            if count.get() == 3 {
-                found.send_replace(true);
-            }
-            if count.get() > 1 {
-                return Box::pin(pending());
-            }
-            let mut finding = finding.clone();
-            Box::pin(async move {
-                let _ = finding.wait_for(|found| *found).await;
-                Err(sled::Error::Io(std::io::Error::other("the disk")))
-            })
-        };
-        assert!(matches!(joined(begin, Duration::from_millis(1)), Err(sled::Error::Io(_))));
-        assert_eq!(count.get(), 3);
+    fn only_a_flush_that_takes_long_is_joined_and_ever_more_seldom() {
+        let mut looks = Looks::default();
+        assert!(!looks.at(None) && !looks.at(None), "nothing to join");
+        let joined: Vec<_> = (0..20).filter(|_| looks.at(Some(7))).collect();
+        assert_eq!(joined, [1, 2, 4, 8, 16], "not when it is seen first");
+        assert!(!looks.at(Some(8)) && looks.at(Some(8)), "another");
+        assert!(!looks.at(None) && !looks.at(Some(8)), "it ended");
     }
 
     #[test]
-    fn the_answer_wakes_its_thread_however_long_it_would_wait() {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let answered = Cell::new(Some(answered));
-        thread::scope(|scope| {
-            scope.spawn(|| answer.send(7).unwrap());
-            let begin = || -> Flushing<'_> {
-                let answered = answered.take().expect("one flush is enough");
-                Box::pin(async move { Ok(answered.await.unwrap()) })
-            };
-            assert_eq!(joined(begin, Duration::MAX).unwrap(), 7);
-        });
-        assert_eq!(joined(|| Box::pin(ready(Ok(1))), Duration::ZERO).unwrap(), 1);
+    fn what_is_under_way_ends_with_its_flush_even_in_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::Config::new().path(dir.path()).open().unwrap();
+        let under_way = Arc::new(UnderWay::default());
+        let ending = under_way.begin(&db);
+        assert!(matches!(&*under_way.lock(), (1, Some(_))));
+        drop(ending);
+        assert!(matches!(&*under_way.lock(), (1, None)));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ending = under_way.begin(&db);
+            panic!("as sled does");
+        }));
+        assert!(panicked.is_err());
+        assert!(matches!(&*under_way.lock(), (2, None)));
     }
 }

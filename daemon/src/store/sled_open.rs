@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use super::head::{self, Head};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
-use super::sled_flush;
+use super::sled_flush::Flusher;
 use super::sled_store::{REVISION_KEY, unwrap_value};
 use crate::space::free_bytes;
 
@@ -71,9 +71,14 @@ impl From<sled::Error> for Trouble {
 
 /// Opens the database in `state_dir`; makes it where there is none, if it may be new.
 /// Blocks on the disk.
-pub(super) fn open(state_dir: &Path, cache_bytes: u64, may_be_new: bool) -> Result<Opened, OpenError> {
+pub(super) fn open(
+    state_dir: &Path,
+    cache_bytes: u64,
+    may_be_new: bool,
+    flusher: &Flusher,
+) -> Result<Opened, OpenError> {
     let home = Home::new(state_dir);
-    home.begin(cache_bytes, may_be_new)?;
+    home.begin(cache_bytes, may_be_new, flusher)?;
     let opened = match open_existing(&home.store, cache_bytes) {
         Err(Trouble::Damage(reason)) => home.rebuild(cache_bytes, &reason),
         other => other,
@@ -114,7 +119,7 @@ impl Home {
     }
 
     /// Step 1: `store` is there, and a copy of it beside it.
-    fn begin(&self, cache_bytes: u64, may_be_new: bool) -> Result<(), OpenError> {
+    fn begin(&self, cache_bytes: u64, may_be_new: bool, flusher: &Flusher) -> Result<(), OpenError> {
         remove_tree(&self.new)?;
         remove_tree(&self.partial)?;
         if self.aside.exists() {
@@ -123,7 +128,7 @@ impl Home {
         }
         if !self.store.exists() {
             return if may_be_new {
-                self.create(cache_bytes)
+                self.create(cache_bytes, flusher)
             } else {
                 Err(OpenError::Missing(self.store.clone()))
             };
@@ -157,13 +162,13 @@ impl Home {
         sync_dir(&self.state_dir)
     }
 
-    fn create(&self, cache_bytes: u64) -> Result<(), OpenError> {
+    fn create(&self, cache_bytes: u64, flusher: &Flusher) -> Result<(), OpenError> {
         make_dir(&self.new)?;
         let create = || -> Result<(), Trouble> {
             let db = contain(|| config(&self.new, cache_bytes).open())?;
             contain(|| {
                 db.insert(REVISION_KEY, &0_u64.to_le_bytes())?;
-                sled_flush::flush(&db)
+                flusher.flush(&db)
             })?;
             contain(|| {
                 drop(db);

@@ -25,7 +25,7 @@ use super::head::Head;
 use super::inbox::Inbox;
 use super::open::{OpenError, StateLock, io_error};
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
-use super::sled_flush;
+use super::sled_flush::Flusher;
 use super::sled_open::{self, Opened};
 use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
 use crate::edge::{Clock, Edge, Worker};
@@ -61,6 +61,7 @@ struct Shared {
     gate: Gate<Disk>,
     log: File,
     head: Head,
+    flusher: Flusher,
     sync: SyncFn,
     clock: Clock,
     counts: StoreCounts,
@@ -109,15 +110,17 @@ impl SledStore {
         may_be_new: bool,
         sync: SyncFn,
     ) -> Result<Arc<Self>, OpenError> {
-        let start = |name: &str| {
-            edge.workers.start(name, queue).map_err(io_error("start a thread for the store in", state.dir()))
-        };
+        let no_thread = || io_error("start a thread for the store in", state.dir());
+        let start = |name: &str| edge.workers.start(name, queue).map_err(no_thread());
         let (committer, reads) = (start("store-commit")?, start("store-read")?);
-        let Opened { db, log, head, revision } = sled_open::open(state.dir(), cache_bytes, may_be_new)?;
+        let flusher = Flusher::start(&edge.workers).map_err(no_thread())?;
+        let Opened { db, log, head, revision } =
+            sled_open::open(state.dir(), cache_bytes, may_be_new, &flusher)?;
         let shared = Arc::new(Shared {
             gate: Gate::new(Disk { db, _lock: Arc::clone(state) }),
             log,
             head,
+            flusher,
             sync,
             clock: edge.clock.clone(),
             counts: StoreCounts::default(),
@@ -336,7 +339,7 @@ impl Shared {
 
     fn make_durable(&self) -> Result<(), StoreError> {
         let Some(disk) = self.gate.database() else { return Ok(()) };
-        sled_flush::flush(&disk.db).map_err(failed)?;
+        self.flusher.flush(&disk.db).map_err(failed)?;
         let noted =
             (self.sync)(&self.log).and_then(|()| self.head.note(self.revision.load(Ordering::Relaxed)));
         noted.map_err(|error| StoreError::Failed(format!("sync: {error}")))
