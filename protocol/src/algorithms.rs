@@ -59,6 +59,38 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// How material that is imported was encrypted to its wrapping key. Which layout each
+    /// means for which key spec: `SPEC.md` section 14.
+    ImportAlgorithm, "import algorithm" {
+        /// RSAES-PKCS1-v1_5.
+        RsaesPkcs1V15 = 1 "RSAES_PKCS1_V1_5",
+        /// RSAES-OAEP, SHA-1 and MGF1 with SHA-1, no label.
+        RsaesOaepSha1 = 2 "RSAES_OAEP_SHA_1",
+        /// RSAES-OAEP, SHA-256 and MGF1 with SHA-256, no label.
+        RsaesOaepSha256 = 3 "RSAES_OAEP_SHA_256",
+        /// A random AES-256 key by RSAES-OAEP with SHA-256, then AES-KWP under it, as
+        /// CKM_RSA_AES_KEY_WRAP has them.
+        RsaAesKeyWrapSha256 = 4 "RSA_AES_KEY_WRAP_SHA_256",
+        /// SM2 encryption, as [`EncryptionAlgorithm::Sm2Pke`].
+        Sm2Pke = 5 "SM2PKE",
+    }
+}
+
+wire_enum! {
+    /// Kinds of wrapping key for imports. Numbers are those of [`KeySpec`].
+    WrappingKeySpec, "wrapping key spec" {
+        /// RSA, 2048-bit modulus.
+        Rsa2048 = 3 "RSA_2048",
+        /// RSA, 3072-bit modulus.
+        Rsa3072 = 4 "RSA_3072",
+        /// RSA, 4096-bit modulus.
+        Rsa4096 = 5 "RSA_4096",
+        /// SM2 on its recommended curve.
+        Sm2 = 8 "SM2" | "Ctyun_SM2" | "EC_SM2",
+    }
+}
+
+wire_enum! {
     /// How a MAC is made.
     MacAlgorithm, "MAC algorithm" {
         /// 32 bytes.

@@ -23,8 +23,8 @@ pub mod secret;
 pub mod values;
 
 pub use algorithms::{
-    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, KeyPairSpec, MacAlgorithm, MessageType,
-    SigningAlgorithm,
+    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, ImportAlgorithm, KeyPairSpec, MacAlgorithm,
+    MessageType, SigningAlgorithm, WrappingKeySpec,
 };
 pub use blob::{BlobError, BlobHeader, BlobRef, Suite};
 pub use code::Code;
