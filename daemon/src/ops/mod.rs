@@ -8,16 +8,20 @@ mod control;
 mod data;
 mod export;
 mod keys;
+mod life;
 mod mac;
+mod naming;
 
-use claviger_protocol::{Code, Reply, Request};
+use claviger_protocol::{Code, Reply, Request, codec};
 
 use crate::admission::Admitted;
 use crate::audit::Trail;
 use crate::failure::Failure;
-use crate::keyring::KeyEntry;
+use crate::keyring::{Action, KeyEntry};
 use crate::resolve::Target;
 use crate::service::Service;
+
+use life::Each;
 
 /// The one dispatch: an arm an operation, none missing.
 pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> Result<Reply, Failure> {
@@ -31,11 +35,86 @@ pub async fn dispatch(service: &Service, call: &Admitted, trail: &mut Trail) -> 
         }
         Request::DescribeKey(_) => Ok(Reply::DescribeKey(Box::pin(keys::describe(service, call)).await?)),
         Request::ListKeys(body) => Ok(Reply::ListKeys(Box::pin(keys::list(service, body)).await?)),
-        Request::EnableKey(body) => {
-            Ok(Reply::EnableKey(Box::pin(keys::enable(service, call, &body.keys, trail)).await?))
+        Request::EnableKey(body) => Ok(Reply::EnableKey(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Switch(Action::Enable), trail)).await?,
+        )),
+        Request::DisableKey(body) => Ok(Reply::DisableKey(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Switch(Action::Disable), trail)).await?,
+        )),
+        Request::ScheduleKeyDeletion(body) => Ok(Reply::ScheduleKeyDeletion(
+            Box::pin(life::schedule_deletion(service, call, body, trail)).await?,
+        )),
+        Request::CancelKeyDeletion(body) => Ok(Reply::CancelKeyDeletion(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Cancel(body.enable), trail)).await?,
+        )),
+        Request::ProtectKey(body) => Ok(Reply::ProtectKey(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Protect(true), trail)).await?,
+        )),
+        Request::UnprotectKey(body) => Ok(Reply::UnprotectKey(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Protect(false), trail)).await?,
+        )),
+        Request::TagResource(body) => Ok(Reply::TagResource(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Tag(&body.tags), trail)).await?,
+        )),
+        Request::UntagResource(body) => Ok(Reply::UntagResource(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Untag(&body.tag_keys), trail)).await?,
+        )),
+        Request::MoveResource(body) => Ok(Reply::MoveResource(
+            Box::pin(life::each_key(service, call, &body.keys, Each::Move(&body.project), trail)).await?,
+        )),
+        Request::UpdateKeyDescription(body) => {
+            Ok(Reply::UpdateKeyDescription(Box::pin(life::describe_as(service, call, body, trail)).await?))
         }
-        Request::DisableKey(body) => {
-            Ok(Reply::DisableKey(Box::pin(keys::disable(service, call, &body.keys, trail)).await?))
+        Request::ListTags(_) => Ok(Reply::ListTags(life::list_tags(call)?)),
+        Request::RotateKey(body) => {
+            Ok(Reply::RotateKey(Box::pin(life::rotate(service, call, body, trail)).await?))
+        }
+        Request::CreateKeyVersion(body) => {
+            Ok(Reply::CreateKeyVersion(Box::pin(life::create_version(service, call, body, trail)).await?))
+        }
+        Request::UpdateRotationPolicy(body) => {
+            Ok(Reply::UpdateRotationPolicy(Box::pin(life::set_rotation(service, call, body, trail)).await?))
+        }
+        Request::ListKeyVersions(body) => {
+            Ok(Reply::ListKeyVersions(Box::pin(life::list_versions(service, call, body)).await?))
+        }
+        Request::DescribeKeyVersion(body) => {
+            Ok(Reply::DescribeKeyVersion(Box::pin(life::describe_version(service, call, body)).await?))
+        }
+        Request::GetParametersForImport(_)
+        | Request::ImportKeyMaterial(_)
+        | Request::DeleteKeyMaterial(_) => Err(Code::NotAvailable.into()),
+        Request::DetectAssociation(_) => {
+            Ok(Reply::DetectAssociation(Box::pin(life::associations(service, call)).await?))
+        }
+        Request::CreateDefaultKey(body) => {
+            Ok(Reply::CreateDefaultKey(Box::pin(life::create_default(service, call, body, trail)).await?))
+        }
+        Request::ListAliasKeys(body) => {
+            Ok(Reply::ListAliasKeys(Box::pin(keys::list_aliased(service, body)).await?))
+        }
+        Request::ListSymmetricKeys(body) => {
+            Ok(Reply::ListSymmetricKeys(Box::pin(keys::list_symmetric(service, body)).await?))
+        }
+        Request::CreateAlias(body) => {
+            Ok(Reply::CreateAlias(Box::pin(naming::create_alias(service, call, body, trail)).await?))
+        }
+        Request::UpdateAlias(body) => {
+            Ok(Reply::UpdateAlias(Box::pin(naming::update_alias(service, call, body, trail)).await?))
+        }
+        Request::DeleteAlias(body) => {
+            Ok(Reply::DeleteAlias(Box::pin(naming::delete_alias(service, call, body, trail)).await?))
+        }
+        Request::ListAlias(body) => Ok(Reply::ListAlias(Box::pin(naming::list_alias(service, body)).await?)),
+        Request::ListAliasByUuid(_) => Ok(Reply::ListAliasByUuid(naming::list_alias_of(call)?)),
+        Request::CreateProject(body) => {
+            Ok(Reply::CreateProject(Box::pin(naming::create_project(service, call, body, trail)).await?))
+        }
+        Request::ListProjects(body) => {
+            Ok(Reply::ListProjects(Box::pin(naming::list_projects(service, body)).await?))
+        }
+        Request::DeleteProject(body) => {
+            Ok(Reply::DeleteProject(Box::pin(naming::delete_project(service, call, body, trail)).await?))
         }
         Request::Encrypt(body) => Ok(Reply::Encrypt(data::encrypt(service, call, body, trail).await?)),
         Request::Decrypt(body) => Ok(Reply::Decrypt(data::decrypt(service, call, body, trail).await?)),
@@ -103,4 +182,28 @@ fn blob_key(call: &Admitted, index: usize) -> Result<&KeyEntry, Failure> {
         Some(Target::Blob(None)) => Err(Failure::ciphertext()),
         Some(Target::Key(_) | Target::Other) | None => Err(Code::Internal.into()),
     }
+}
+
+/// Bytes of a page beside its items: two counts and the longest token.
+const PAGE_FRAME: usize = 8 + 8 + 256;
+
+/// What is left of the frame that a page has to fit into.
+struct Room(usize);
+
+impl Room {
+    fn of(service: &Service) -> Self {
+        Self((service.limits().max_body as usize).saturating_sub(PAGE_FRAME))
+    }
+
+    /// Takes an item in, if there is room for it.
+    fn takes<T: serde::Serialize>(&mut self, item: &T) -> Result<bool, Failure> {
+        let size = codec::encode(item).map_err(|_| Code::Internal)?.len();
+        let left = self.0.checked_sub(size);
+        self.0 = left.unwrap_or(self.0);
+        Ok(left.is_some())
+    }
+}
+
+fn foreign_page() -> Failure {
+    Failure::new(Code::InvalidArgument, "the page token isn't one of this list's")
 }
