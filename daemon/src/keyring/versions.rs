@@ -226,7 +226,7 @@ impl Keyring {
             }
             let next_rotation = days.map(|days| next_rotation(now, days));
             let next = KeyRecord { rotation_days: days, next_rotation, ..key.clone() };
-            Ok(Decision::Write(next.clone(), Vec::new(), (next, true)))
+            Ok(Decision::write(next.clone(), Vec::new(), (next, true)))
         };
         self.alter(key_id, trail, decide).await
     }
@@ -240,7 +240,7 @@ impl Keyring {
             if key.next_rotation <= wanted {
                 return Ok(Decision::Leave(()));
             }
-            Ok(Decision::Write(KeyRecord { next_rotation: wanted, ..key.clone() }, Vec::new(), ()))
+            Ok(Decision::write(KeyRecord { next_rotation: wanted, ..key.clone() }, Vec::new(), ()))
         };
         self.alter(key_id, trail, decide).await
     }
