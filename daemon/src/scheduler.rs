@@ -28,7 +28,7 @@ const TOGETHER: usize = 16;
 /// Looks between two for rotations that a wrong clock dated.
 const LOOKS_PER_REDATE: u64 = 3600;
 /// When a task that failed is tried again, at first and at last.
-const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Failed tasks remembered at most; more are tried again with every look.
 const MAX_POSTPONED: usize = 10_000;
 

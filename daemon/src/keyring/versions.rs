@@ -231,8 +231,8 @@ impl Keyring {
         self.alter(key_id, trail, decide).await
     }
 
-    /// Rotations that lie further ahead than any policy reaches were dated by a clock that
-    /// ran ahead: they are dated anew. At most `limit` are looked at.
+    /// Dates a rotation anew that lies further ahead than its policy reaches: a clock that ran
+    /// ahead dated it.
     pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<(), Failure> {
         let now = self.edge.clock.now();
         let decide = |key: &KeyRecord| {
