@@ -129,6 +129,14 @@ impl Space {
         !self.is_read_only()
     }
 
+    /// Whether so many bytes more may be written by what can wait: the ballast comes first,
+    /// and twice what a change needs stays free.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(self.missing()).saturating_add(2 * self.floor());
+        !self.is_read_only() && (self.free)(&self.dir).is_ok_and(|free| free >= wanted)
+    }
+
     fn refuse_changes(&self, free: u64) {
         if self.started.load(Ordering::Acquire) && !self.read_only.swap(true, Ordering::AcqRel) {
             let dir = self.dir.display();
