@@ -271,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn what_can_wait_has_no_room_in_the_ballast_nor_in_what_changes_need() {
+        let disk = Disk::new(10 * SIZE);
+        let space = disk.open();
+        assert!(!space.has_room(10 * SIZE - SIZE - 2 * FLOOR + 1), "the ballast comes first");
+        assert!(space.has_room(10 * SIZE - SIZE - 2 * FLOOR));
+        space.started();
+        assert!(!space.has_room(10 * SIZE - SIZE - 2 * FLOOR + 1), "it is there");
+        assert!(space.has_room(10 * SIZE - SIZE - 2 * FLOOR));
+        assert!(!space.has_room(u64::MAX));
+        disk.set(SIZE + 2 * FLOOR - 1);
+        assert!(space.look() && !space.has_room(0), "changes have");
+        disk.set(SIZE);
+        space.look();
+        disk.set(10 * SIZE);
+        assert!(space.is_read_only() && !space.has_room(0));
+    }
+
+    #[test]
     fn a_full_disk_refuses_changes_until_the_ballast_is_whole_again() {
         let disk = Disk::new(10 * SIZE);
         let space = disk.open();

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use super::{Listed, StoreError, Versioned};
 
 /// Records looked at in one step.
-const STEP: usize = 64;
+pub(super) const STEP: usize = 64;
 /// Keys that may wait to be read again: some 10 MiB.
 const MAX_CHANGED: usize = 100_000;
 /// With so many waiting, they are read before the first reading goes on.

@@ -56,6 +56,12 @@ pub(super) enum Trouble {
     Io(io::Error),
 }
 
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 impl From<sled::Error> for Trouble {
     fn from(error: sled::Error) -> Self {
         match error {

@@ -149,4 +149,3 @@ fn versioned(key: &[u8], stored: &[u8]) -> Result<Versioned, StoreError> {
 pub(super) fn failed(error: sled::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }
-

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::StoreError;
-use super::export::{Exports, Part};
+use super::export::{Exports, Part, Records, STEP};
 use super::head::Head;
 use super::open::{OpenError, StateLock, io_error, sync_dir};
 use super::sled_flush::Flusher;
@@ -38,7 +38,11 @@ use crate::edge::Worker;
 /// Bytes read at a time: commits wait no longer than for that.
 const PART_BYTES: usize = 64 * 1024;
 /// Bytes given to sled between two syncs: what may wait in its buffers.
-const UNSYNCED_BYTES: usize = 8 * 1024 * 1024;
+const UNSYNCED_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that must be free for the next of them: sled writes twice as much, and more at times.
+const STEP_ROOM: u64 = 16 * 1024 * 1024;
+/// Bytes of a record beside its key and value: its tag and its revision.
+const RECORD_BYTES: usize = 9;
 
 /// A rewrite that is under way. It travels with its jobs.
 pub(super) struct Rewrite {
@@ -53,8 +57,8 @@ pub(super) struct Rewrite {
     revision: u64,
     began: Duration,
     /// Other daemons, and another rewrite, stay out.
-    _lock: Arc<StateLock>,
-    _alone: OwnedSemaphorePermit,
+    lock: Arc<StateLock>,
+    alone: OwnedSemaphorePermit,
 }
 
 /// The new database.
@@ -71,8 +75,7 @@ impl Rewrite {
     /// Sets it going.
     pub(super) fn start(shared: &Arc<Shared>, committer: &Worker, answer: Answer) {
         let begun = || {
-            let alone =
-                Arc::clone(&shared.rewriting).try_acquire_owned().map_err(|_| StoreError::Busy)?;
+            let alone = Arc::clone(&shared.rewriting).try_acquire_owned().map_err(|_| StoreError::Busy)?;
             let disk = shared.gate.database().ok_or_else(super::gate::closed)?;
             let worker = shared.workers.start("store-rewrite", 1);
             let worker = worker.map_err(|error| StoreError::Rewrite(format!("no thread: {error}")))?;
@@ -94,8 +97,8 @@ impl Rewrite {
             number: 0,
             revision: 0,
             began: shared.clock.elapsed(),
-            _lock: lock,
-            _alone: alone,
+            lock,
+            alone,
         };
         worker.submit_always(move || rewrite.copy());
     }
@@ -113,7 +116,7 @@ impl Rewrite {
     }
 
     fn make_copy(&self) -> Result<Copy, StoreError> {
-        self.room_for(self.live_bytes()?)?;
+        self.room_for_copy()?;
         let home = &self.home;
         // What an earlier one couldn't remove.
         remove_tree(&home.new).and_then(|()| remove_tree(&home.partial)).map_err(open_failed)?;
@@ -135,9 +138,24 @@ impl Rewrite {
         }
     }
 
-    /// Bytes of all records, about.
-    fn live_bytes(&self) -> Result<u64, StoreError> {
-        Ok(0)
+    /// Whether the disk has room for a copy: of the size that the store has, or of what its
+    /// records take (measured: sled's files are twice that, in whatever order they come).
+    fn room_for_copy(&self) -> Result<(), StoreError> {
+        let size =
+            self.read(|disk, _| disk.log.metadata().map(|log| log.len()).map_err(|e| failed(e.into())))?;
+        if self.room_for(size).is_ok() {
+            return Ok(());
+        }
+        let (mut live, mut last): (u64, Option<Vec<u8>>) = (0, None);
+        loop {
+            let found = self.read(|disk, _| disk.db.after(last.as_deref(), STEP))?;
+            let bytes = found.iter().map(|(key, record)| key.len() + record.value.len() + RECORD_BYTES);
+            live = bytes.fold(live, |sum, bytes| sum.saturating_add(bytes as u64));
+            last = found.into_iter().next_back().map(|(key, _)| key);
+            if last.is_none() {
+                return self.room_for(live.saturating_mul(5) / 2);
+            }
+        }
     }
 
     fn room_for(&self, bytes: u64) -> Result<(), StoreError> {
@@ -150,10 +168,10 @@ impl Rewrite {
     /// Reads the old database; an error of it costs the copy only.
     fn read<T>(
         &self,
-        read: impl FnOnce(&sled::Db, &mut Exports) -> Result<T, StoreError>,
+        read: impl FnOnce(&Disk, &mut Exports) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let read = |disk: &Disk, reading: &mut Exports| {
-            read(&disk.db, reading).map_err(|error| match error {
+            read(disk, reading).map_err(|error| match error {
                 StoreError::Failed(reason) => StoreError::Rewrite(reason),
                 other => other,
             })
@@ -166,10 +184,12 @@ impl Rewrite {
         let shared = Arc::clone(&self.shared);
         (self.number, self.revision) =
             self.read(|_, reading| Ok((reading.begin(), shared.revision.load(Ordering::Relaxed))))?;
-        while let Some(part) = self.read(|db, reading| reading.approach(self.number, PART_BYTES, db))? {
+        while let Some(part) =
+            self.read(|disk, reading| reading.approach(self.number, PART_BYTES, &disk.db))?
+        {
             copy.take(part)?;
             if copy.unsynced > UNSYNCED_BYTES {
-                self.room_for(0)?;
+                self.room_for(STEP_ROOM)?;
                 copy.sync(&shared)?;
             }
         }
@@ -194,7 +214,7 @@ impl Rewrite {
             return worker.submit_always(move || self.fail(copy, reason));
         }
         let Copy { db, log, head, records, .. } = copy;
-        let old = self.shared.gate.replace(Disk { db, log, head, lock: Arc::clone(&self._lock) });
+        let old = self.shared.gate.replace(Disk { db, log, head, lock: Arc::clone(&self.lock) });
         let held = self.shared.clock.elapsed().saturating_sub(held);
         worker.submit_always(move || self.discard(old, records, held));
     }
@@ -203,7 +223,7 @@ impl Rewrite {
     fn catch_up(&self, copy: &mut Copy) -> Result<(), StoreError> {
         let shared = &self.shared;
         loop {
-            let part = self.read(|db, reading| reading.step(self.number, PART_BYTES, db))?;
+            let part = self.read(|disk, reading| reading.step(self.number, PART_BYTES, &disk.db))?;
             let done = part.done;
             copy.take(part)?;
             if done {
@@ -236,12 +256,18 @@ impl Rewrite {
         match removed {
             Ok(()) => {
                 let took = self.shared.clock.elapsed().saturating_sub(self.began);
-                tracing::info!(records, ?took, ?held, "the store was rewritten: nothing that was deleted is in its files");
-                let _ = self.answer.send(Ok(self.revision));
+                tracing::info!(
+                    records,
+                    ?took,
+                    ?held,
+                    "the store was rewritten: nothing that was deleted is in its files"
+                );
+                let revision = self.revision;
+                self.end(Ok(revision));
             }
             Err(error) => {
                 tracing::warn!(%error, "the store was rewritten, and what it was can't be removed");
-                let _ = self.answer.send(Err(error));
+                self.end(Err(error));
             }
         }
     }
@@ -255,13 +281,19 @@ impl Rewrite {
         if let Err(error) = remove_tree(&self.home.new) {
             tracing::warn!(%error, "the unfinished copy of the store is left");
         }
-        let _ = self.answer.send(Err(error));
+        self.end(Err(error));
+    }
+
+    /// Answers; whoever hears of it may begin another.
+    fn end(self, result: Result<u64, StoreError>) {
+        drop((self.lock, self.alone));
+        let _ = self.answer.send(result);
     }
 
     /// What became of the files, the next opening decides.
     fn fail(self, copy: Copy, reason: String) {
         close(copy);
-        let _ = self.answer.send(Err(StoreError::Failed(reason)));
+        self.end(Err(StoreError::Failed(reason)));
     }
 }
 

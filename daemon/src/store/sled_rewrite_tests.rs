@@ -44,7 +44,11 @@ fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (entry, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if entry.is_dir() { copy_dir(&entry, &target) } else { drop(fs::copy(entry, target).unwrap()) }
+        if entry.is_dir() {
+            copy_dir(&entry, &target);
+        } else {
+            fs::copy(entry, target).unwrap();
+        }
     }
 }
 
@@ -207,8 +211,10 @@ fn without_room_for_a_copy_nothing_is_begun() {
 fn a_backup_goes_on_over_it_and_watchers_stay() {
     let bench = filled(400);
     let heard = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let hears = Arc::clone(&heard);
-    bench.store.watch(Box::new(move |_| drop(hears.fetch_add(1, Ordering::SeqCst))));
+    let counter = Arc::clone(&heard);
+    bench.store.watch(Box::new(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }));
     let number = bench.run(bench.store.begin_export()).unwrap();
     let mut copied = std::collections::BTreeMap::new();
     let mut parts = 0_u32;
