@@ -81,7 +81,14 @@ impl Bench {
             dev: true,
             allow_software_tokens: true,
             lock_memory: LockMemory::Off,
-            admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
+            admin: EndpointConfig {
+                name: "admin".to_owned(),
+                socket,
+                mode: 0o600,
+                owner: None,
+                group: None,
+                service: None,
+            },
             endpoints: Vec::new(),
             hsm: vec![MemberConfig {
                 name: "sm".to_owned(),

@@ -25,7 +25,7 @@ mod sled_store;
 pub use export::Exported;
 pub use memory::MemoryStore;
 pub use open::{OpenError, StateLock};
-pub use sealed::{Record, Sealed};
+pub use sealed::{Record, Schema, Sealed};
 pub use sled_open::exists;
 pub use sled_store::SledStore;
 
