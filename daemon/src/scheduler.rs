@@ -28,7 +28,7 @@ const TOGETHER: usize = 16;
 /// Looks between two for rotations that a wrong clock dated.
 const LOOKS_PER_REDATE: u64 = 3600;
 /// When a task that failed is tried again, at first and at last.
-const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Failed tasks remembered at most; more are tried again with every look.
 const MAX_POSTPONED: usize = 10_000;
 
@@ -37,6 +37,8 @@ const MAX_POSTPONED: usize = 10_000;
 pub struct Scheduler {
     postponed: BTreeMap<Vec<u8>, Postponed>,
     looks: u64,
+    /// When the store may be rewritten again after that failed.
+    rewrite_at: Duration,
 }
 
 struct Postponed {
@@ -91,6 +93,7 @@ impl Scheduler {
                 return Ok(());
             }
         }
+        self.erase(service, keyring, halt).await;
         let mut after: Option<Vec<u8>> = None;
         while redating && !halt.is_cancelled() {
             let tasks = keyring.misdated(after.as_deref(), PAGE).await?;
@@ -99,6 +102,20 @@ impl Scheduler {
             self.some(service, keyring, tasks, halt).await;
         }
         Ok(())
+    }
+
+    /// Rewrites the store where destroyed material is to be erased.
+    async fn erase(&mut self, service: &Arc<Service>, keyring: &Keyring, halt: &CancellationToken) {
+        if service.edge.clock.elapsed() < self.rewrite_at {
+            return;
+        }
+        match keyring.erase().await {
+            Ok(tasks) => self.some(service, keyring, tasks, halt).await,
+            Err(failure) => {
+                tracing::warn!(%failure, again_in = ?RETRY.1, "the store could not be rewritten to erase destroyed material");
+                self.rewrite_at = service.edge.clock.elapsed().saturating_add(RETRY.1);
+            }
+        }
     }
 
     async fn some(

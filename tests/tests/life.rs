@@ -1,340 +1,278 @@
-//! A key's life on the command line against a live daemon: every command of it, as text and
-//! as an object.
+//! The life of a key over the wire, on both tokens: versions, rotation, deletion. What of it
+//! time does is in the simulation; names and lists are in `naming`, what people see in `cli`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::process::Command;
-
-use claviger_protocol::KeyRef;
-use claviger_protocol::body::{DescribeKeyRequest, EncryptRequest};
-use claviger_protocol::Code;
-use claviger_tests::cli::{claviger, claviger_json, item_refused, object, refused, said, words};
-use claviger_tests::keys::encryption;
-use claviger_tests::programs::{binary, run_with_input, text};
+use claviger_protocol::body::{
+    AsymmetricSignRequest, CancelKeyDeletionRequest, CreateDefaultKeyRequest, CreateKeyRequest,
+    CreateKeyVersionRequest, DescribeKeyVersionRequest, GenerateMacRequest, KeyStateResult,
+    ListKeyVersionsRequest, ListKeysRequest, ProtectKeyRequest, RotateKeyRequest, ScheduleKeyDeletionRequest,
+    UnprotectKeyRequest, UpdateRotationPolicyRequest, VerifyMacRequest,
+};
+use claviger_protocol::names::ServiceName;
+use claviger_protocol::secret::Bytes;
+use claviger_protocol::{
+    Alias, Code, KeyOrigin, KeySpec, KeyState, Protection, SecretBytes, SigningAlgorithm,
+};
+use claviger_tests::keys::{LEVELS, client_token, encryption, list_request, new_key};
+use claviger_tests::pairs::signing;
 use claviger_tests::{Site, Token, Wire, each_token, eventually, on_both_tokens};
-use serde_json::{Value, json};
+use uuid::Uuid;
 
-/// The field of each item of a list.
-fn column<'a>(list: &'a Value, field: &str) -> Vec<&'a str> {
-    list.as_array().expect("a list").iter().map(|item| item[field].as_str().unwrap_or("-")).collect()
+fn alias(name: &str) -> Alias {
+    Alias::new(name).unwrap()
 }
 
-/// Whether it is a time as promised.
-fn is_time(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.len() == 24 && text.ends_with('Z') && text.contains('T'))
+fn rotate(wire: &mut Wire, key: Uuid) -> Uuid {
+    wire.call(RotateKeyRequest { client_token: client_token(), key: key.into() }).unwrap().key_version_id
 }
 
-#[test]
-fn a_key_is_described_tagged_and_protected() {
-    on_both_tokens(|daemon| {
-        let site = daemon.site();
-        let _ = object(site, "project create team/a --description cards");
-        let create = "key create --alias alias/a --project team/a --rotation-days 30 --tag k=v --description cards";
-        let made = object(site, create);
-        let other = object(site, "key create --alias alias/b");
-        let shown = object(site, "key describe alias/a");
-        assert_eq!((&shown["project"], &shown["rotation"]["days"]), (&json!("team/a"), &json!(30)));
-        assert!(is_time(&shown["rotation"]["next"]) && shown["rotation"]["last"].is_null(), "{shown}");
+fn schedule(key: Uuid, days: Option<u16>, force: bool) -> ScheduleKeyDeletionRequest {
+    ScheduleKeyDeletionRequest { keys: vec![key.into()], days, force }
+}
 
-        assert_eq!(
-            object(site, "key set-description alias/a checks"),
-            json!({ "key_id": made["key_id"], "changed": true })
-        );
-        assert_eq!(object(site, "key set-description alias/a checks")["changed"], false);
-        assert!(said(site, "key set-description alias/a cards").contains("changed"));
-        assert_eq!(object(site, "key describe alias/a")["description"], "cards");
-
-        let tagged = object(site, "key tag alias/a alias/b --tag k=w --tag env=prod");
-        let done = |id: &Value| json!({ "key_id": id, "state": "Enabled", "changed": true });
-        assert_eq!(tagged["results"], json!([done(&made["key_id"]), done(&other["key_id"])]));
-        assert_eq!(object(site, "key tags alias/a")["tags"], json!({ "env": "prod", "k": "w" }));
-        assert_eq!(said(site, "key tags alias/b"), "TAG  VALUE\nenv  prod\nk    w\n");
-        let untagged = object(site, "key untag alias/a alias/b --tag k --tag none");
-        assert_eq!(column(&untagged["results"], "state"), ["Enabled", "Enabled"]);
-        assert!(said(site, "key untag alias/a --tag k").contains("alias/a  Enabled (unchanged)"));
-        assert_eq!(object(site, "key tags alias/a")["tags"], json!({ "env": "prod" }));
-
-        assert_eq!(object(site, "key protect alias/a")["results"][0]["changed"], true);
-        assert_eq!(object(site, "key describe alias/a")["deletion_protection"], true);
-        let refusal = item_refused(site, "key schedule-deletion alias/a --force", 0, "DeletionProtected");
-        assert_eq!(refusal["key"], "alias/a");
-        assert!(said(site, "key describe alias/a").contains("deletion protection  on\n"));
-        assert_eq!(object(site, "key unprotect alias/a")["results"][0]["changed"], true);
-        let planned = object(site, "key schedule-deletion alias/a --days 7");
-        assert!(is_time(&planned["results"][0]["deletion_date"]), "{planned}");
-    });
+/// The one result of a call about one key.
+fn only(results: &[KeyStateResult]) -> (Code, Option<KeyState>, bool) {
+    let [one] = results else { panic!("{results:?}") };
+    (Code::from_number(one.status).unwrap(), one.state, one.changed)
 }
 
 #[test]
-fn a_deletion_is_planned_and_taken_back() {
-    on_both_tokens(|daemon| {
-        let site = daemon.site();
-        let made = object(site, "key create --alias alias/a");
-        let _ = object(site, "key create --alias alias/b");
-        // An application uses it.
-        let used = EncryptRequest { ..encryption("alias/a".parse::<KeyRef>().unwrap(), b"x") };
-        assert!(daemon.app().call(used).is_ok());
-        let uses = object(site, "key associations alias/a");
-        assert_eq!((uses["key_id"].clone(), column(&uses["associations"], "access_point")), (made["key_id"].clone(), vec!["app"]));
-        assert!(is_time(&uses["associations"][0]["last_used_at"]), "{uses}");
-        assert!(said(site, "key associations alias/a").contains("\napp "));
-        assert_eq!(object(site, "key associations alias/b")["associations"], json!([]));
-
-        let refusal = item_refused(site, "key schedule-deletion alias/b alias/a --days 30", 1, "KeyInUse");
-        assert_eq!(column(&refusal["associations"], "access_point"), ["app"]);
-        let message = refusal["error"]["message"].as_str().unwrap();
-        assert!(message.contains("app") && message.contains("force"), "{message}");
-        assert_eq!(object(site, "key describe alias/b")["state"], "PendingDeletion", "the other one is planned");
-        assert_eq!(object(site, "key describe alias/a")["state"], "Enabled");
-
-        let planned = object(site, "key schedule-deletion alias/a --days 30 --force --yes");
-        assert_eq!(planned["results"][0]["key_id"], made["key_id"]);
-        let shown = object(site, "key describe alias/a");
-        assert_eq!((&shown["state"], &shown["deletion_date"]), (&json!("PendingDeletion"), &planned["results"][0]["deletion_date"]));
-        assert!(said(site, "key describe alias/a").contains("deletion date "));
-        for line in ["alias delete alias/a", "key set-description alias/a x", "key rotate alias/a", "key rotation-policy alias/a --off"] {
-            refused(site, &words(line), b"", "InvalidKeyState");
-        }
-        refused(site, &["encrypt", "alias/a"], b"x", "InvalidKeyState");
-        for line in ["key enable", "key disable", "key tag --tag a=b", "key untag --tag a", "key protect", "key schedule-deletion"] {
-            let _ = item_refused(site, &format!("{line} alias/a"), 0, "InvalidKeyState");
-        }
-
-        let cancelled = object(site, "key cancel-deletion alias/a");
-        assert_eq!((&cancelled["results"][0]["state"], object(site, "key describe alias/a")["deletion_date"].is_null()), (&json!("Disabled"), true));
-        let _ = item_refused(site, "key cancel-deletion alias/a", 0, "InvalidKeyState");
-        let _ = object(site, "key schedule-deletion alias/a --force");
-        assert!(said(site, "key cancel-deletion alias/a alias/b --enable").contains("alias/b  Enabled\n"));
-        let external = object(site, "key create --origin external --alias alias/x");
-        assert_eq!(external["key_version_id"], Value::Null);
-        let _ = object(site, "key schedule-deletion alias/x");
-        assert_eq!(object(site, "key cancel-deletion alias/x --enable")["results"][0]["state"], "PendingImport");
-    });
-}
-
-#[test]
-fn a_key_whose_time_has_come_leaves_its_tombstone() {
-    let site = Site::new(Token::Embedded);
-    let daemon = site.start();
-    let made = object(&site, "key create --alias alias/a --tag k=v --description x");
-    let id = made["key_id"].as_str().unwrap();
-    let blob = claviger(&site, &["encrypt", "alias/a"], b"secret").stdout;
-    assert!(said(&site, &format!("key schedule-deletion {id} --days 0 --force")).contains(id));
-    let shown = eventually("the key is deleted", || {
-        let shown = object(&site, &format!("key describe {id}"));
-        (shown["state"] == "Deleted").then_some(shown)
-    });
-    assert!(is_time(&shown["deletion_date"]), "{shown}");
-    assert_eq!((&shown["aliases"], &shown["tags"], &shown["description"]), (&json!([]), &json!({}), &json!("")));
-    refused(&site, &words("key describe alias/a"), b"", "NotFound");
-    refused(&site, &["decrypt"], &blob, "InvalidKeyState");
-    let refusal = item_refused(&site, &format!("key enable {id}"), 0, "InvalidKeyState");
-    assert!(refusal["error"]["message"].as_str().unwrap().contains("deleted on "), "{refusal}");
-    let _ = item_refused(&site, &format!("key cancel-deletion {id}"), 0, "InvalidKeyState");
-    refused(&site, &words(&format!("alias create alias/b {id}")), b"", "InvalidKeyState");
-    assert_eq!(object(&site, "key list")["keys"], json!([]));
-    assert_eq!(column(&object(&site, "key list --state Deleted")["keys"], "key_id"), [id]);
-    assert_eq!(column(&object(&site, "key list --symmetric --state Deleted")["keys"], "key_id"), [id]);
-    assert_eq!(object(&site, "key list --state Deleted --tag k=v")["keys"], json!([]));
-    let _ = object(&site, "key create --alias alias/a");
-    daemon.terminate();
-}
-
-#[test]
-fn symmetric_keys_have_a_primary_version_and_a_policy() {
-    on_both_tokens(|daemon| {
-        let site = daemon.site();
-        for level in ["hsm", "software"] {
-            let alias = format!("alias/{level}");
-            let made = object(site, &format!("key create --alias {alias} --protection {level}"));
-            let old = claviger(site, &["encrypt", &alias], b"before").stdout;
-            let token = "--client-token 00112233445566778899aabbccddee".to_owned() + if level == "hsm" { "00" } else { "01" };
-            let rotated = object(site, &format!("key rotate {alias} {token}"));
-            assert_eq!(object(site, &format!("key rotate {alias} {token}")), rotated, "once for one token");
-            assert_eq!(rotated["key_id"], made["key_id"]);
-            let shown = object(site, &format!("key describe {alias}"));
-            assert_eq!((&shown["primary_version_id"], &shown["version_count"]), (&rotated["key_version_id"], &json!(2)));
-            let opened = claviger_json(site, &["decrypt"], &old).json();
-            assert_eq!(opened["key_version_id"], made["key_version_id"], "older versions decrypt");
-
-            let list = object(site, &format!("key versions {alias}"));
-            let ids = column(&list["versions"], "key_version_id");
-            assert_eq!(ids, [rotated["key_version_id"].as_str().unwrap(), made["key_version_id"].as_str().unwrap()]);
-            assert_eq!((&list["versions"][0]["primary"], &list["versions"][1]["primary"]), (&json!(true), &json!(false)));
-            assert!(list["versions"].as_array().unwrap().iter().all(|version| is_time(&version["created_at"])));
-            let first = object(site, &format!("key versions {alias} --limit 1"));
-            let page = first["next_page"].as_str().expect("there is another page");
-            let second = object(site, &format!("key versions {alias} --limit 1 --page {page}"));
-            assert_eq!((column(&first["versions"], "key_version_id"), column(&second["versions"], "key_version_id")), (vec![ids[0]], vec![ids[1]]));
-            assert!(said(site, &format!("key versions {alias}")).contains(" primary\n"));
-            let version = object(site, &format!("key version {alias} {}", ids[1]));
-            assert_eq!((&version["number"], &version["primary"], &version["public_key"]), (&json!(1), &json!(false), &Value::Null));
-            assert_eq!((&version["key_id"], &version["key_version_id"]), (&made["key_id"], &made["key_version_id"]));
-            assert!(said(site, &format!("key version {alias} {}", ids[0])).contains("primary         yes\n"));
-
-            let policy = object(site, &format!("key rotation-policy {alias} --days 90"));
-            assert_eq!((&policy["rotation"]["days"], &policy["changed"]), (&json!(90), &json!(true)));
-            assert!(is_time(&policy["rotation"]["next"]), "{policy}");
-            assert_eq!(object(site, &format!("key rotation-policy {alias} --days 90"))["changed"], false);
-            assert!(said(site, &format!("key describe {alias}")).contains("every 90 days, last "));
-            let _ = object(site, &format!("key disable {alias}"));
-            let off = object(site, &format!("key rotation-policy {alias} --off"));
-            assert_eq!((&off["rotation"], &off["changed"]), (&Value::Null, &json!(true)));
-            assert!(said(site, &format!("key rotation-policy {alias} --off")).contains("off (unchanged)"));
-            refused(site, &["key", "rotate", &alias], b"", "InvalidKeyState");
-        }
-    });
-}
-
-#[test]
-fn key_pairs_have_versions_side_by_side() {
-    on_both_tokens(|daemon| {
-        let site = daemon.site();
-        let made = object(site, "key create --spec EC_P256 --alias alias/pair");
-        let first = claviger(site, &words("key public-key alias/pair"), b"").stdout;
-        let second = object(site, "key create-version alias/pair");
-        assert_eq!(second["key_id"], made["key_id"]);
-        refused(site, &words("key public-key alias/pair"), b"", "KeyVersionRequired");
-        refused(site, &words("sign alias/pair --algorithm ECDSA_SHA_256"), b"x", "KeyVersionRequired");
-        let shown = object(site, "key describe alias/pair");
-        assert_eq!((&shown["primary_version_id"], &shown["version_count"]), (&Value::Null, &json!(2)));
-        let list = object(site, "key versions alias/pair");
-        assert_eq!(column(&list["versions"], "key_version_id").len(), 2);
-        assert!(list["versions"].as_array().unwrap().iter().all(|version| version["primary"] == false));
-        let version = object(site, &format!("key version alias/pair {}", made["key_version_id"].as_str().unwrap()));
-        assert_eq!(version["public_key"].as_str().unwrap().as_bytes(), first);
-        let line = format!("key version alias/pair {}", second["key_version_id"].as_str().unwrap());
-        assert!(said(site, &line).contains("\n-----BEGIN PUBLIC KEY-----\n"));
-        let id = second["key_version_id"].as_str().unwrap();
-        let signed = claviger(site, &["sign", "alias/pair", "--version", id, "--algorithm", "ECDSA_SHA_256"], b"x");
-        assert_eq!(signed.code, 0, "{}", signed.stderr);
-    });
-}
-
-#[test]
-fn aliases_and_projects_come_and_go() {
-    on_both_tokens(|daemon| {
-        let site = daemon.site();
-        let (one, two) = (object(site, "key create"), object(site, "key create"));
-        let (one, two) = (one["key_id"].as_str().unwrap(), two["key_id"].as_str().unwrap());
-        let pointed = |alias: &str, key: &str, changed: bool| json!({ "alias": alias, "key_id": key, "changed": changed });
-        assert_eq!(object(site, &format!("alias create alias/x {one}")), pointed("alias/x", one, true));
-        assert!(said(site, "alias create alias/y alias/x").contains(one), "a key is named by an alias too");
-        assert_eq!(object(site, &format!("alias update alias/x {two}")), pointed("alias/x", two, true));
-        assert!(said(site, &format!("alias update alias/x {two}")).contains("(unchanged)"));
-        assert_eq!(object(site, "key describe alias/x")["key_id"], two);
-        let all = object(site, "alias list");
-        assert_eq!(all["aliases"], json!([{ "alias": "alias/x", "key_id": two }, { "alias": "alias/y", "key_id": one }]));
-        let first = object(site, "alias list --limit 1");
-        let page = first["next_page"].as_str().expect("there is another page");
-        assert_eq!(column(&object(site, &format!("alias list --limit 1 --page {page}"))["aliases"], "alias"), ["alias/y"]);
-        assert_eq!(column(&object(site, &format!("alias list --key {one}"))["aliases"], "alias"), ["alias/y"]);
-        assert!(said(site, "alias list --key alias/x").ends_with(&format!("\nalias/x  {two}\n")));
-        let named = object(site, "key list --aliased");
-        assert_eq!((column(&named["keys"], "alias"), column(&named["keys"], "key_id")), (vec!["alias/x", "alias/y"], vec![two, one]));
-        assert_eq!(object(site, "alias delete alias/y"), pointed("alias/y", one, true));
-        refused(site, &words("key describe alias/y"), b"", "NotFound");
-
-        assert_eq!(object(site, "project create team/b --description cards"), json!({ "project": "team/b" }));
-        assert!(said(site, "project create a").contains("project  a\n"));
-        let projects = object(site, "project list");
-        assert_eq!(column(&projects["projects"], "project"), ["a", "default", "team/b"]);
-        assert!(projects["projects"][1]["created_at"].is_null() && is_time(&projects["projects"][2]["created_at"]));
-        let first = object(site, "project list --limit 2");
-        let page = first["next_page"].as_str().expect("there is another page");
-        assert_eq!(column(&object(site, &format!("project list --limit 2 --page {page}"))["projects"], "project"), ["team/b"]);
-        assert!(said(site, "project list").contains("\ndefault  always there "));
-        let moved = object(site, &format!("project move {one} alias/x --to team/b"));
-        assert_eq!((&moved["results"][0]["key_id"], &moved["results"][1]["changed"]), (&json!(one), &json!(true)));
-        assert!(said(site, "project move alias/x --to team/b").contains("(unchanged)"));
-        assert_eq!(column(&object(site, "key list --project team/b")["keys"], "key_id").len(), 2);
-        assert_eq!(column(&object(site, "key list --aliased --project team/b")["keys"], "alias"), ["alias/x"]);
-        assert_eq!(object(site, "key list --project default")["keys"], json!([]));
-        refused(site, &words("project delete team/b"), b"", "NotEmpty");
-        let _ = object(site, &format!("project move {one} {two} --to a"));
-        assert_eq!(object(site, "project delete team/b"), json!({ "project": "team/b" }));
-    });
-}
-
-#[test]
-fn lists_are_filtered_and_paged() {
-    on_both_tokens(|daemon| {
-        let site = daemon.site();
-        let (aes, sm4) = ("key create --protection software", "key create --spec SM4 --protection software");
-        for line in [aes, sm4, aes, sm4, "key create --spec EC_P256 --protection software"] {
-            let _ = object(site, line);
-        }
-        let (mut page, mut specs) = (String::new(), Vec::new());
-        loop {
-            let list = object(site, &format!("key list --symmetric --limit 3{page}"));
-            specs.extend(column(&list["keys"], "spec").into_iter().map(str::to_owned));
-            let Some(next) = list["next_page"].as_str() else { break };
-            page = format!(" --page {next}");
-        }
-        assert_eq!(specs, ["AES_256", "AES_256", "SM4", "SM4"]);
-        assert_eq!(column(&object(site, "key list --spec SM4")["keys"], "spec"), ["SM4", "SM4"]);
-        let one = object(site, "key list --spec SM4 --limit 1");
-        let id = one["keys"][0]["key_id"].as_str().unwrap();
-        let _ = object(site, &format!("key disable {id}"));
-        assert_eq!(column(&object(site, "key list --state Disabled --spec SM4")["keys"], "key_id"), [id]);
-        assert_eq!(object(site, "key list --state Disabled --spec AES_256")["keys"], json!([]));
-        assert_eq!(column(&object(site, "key list --symmetric --state Disabled")["keys"], "key_id"), [id]);
-        refused(site, &words("key list --symmetric --page AAAA"), b"", "InvalidArgument");
-        refused(site, &words("key list --aliased --page _w"), b"", "InvalidArgument");
-    });
-}
-
-#[test]
-fn a_service_has_a_default_key_that_is_made_when_it_is_used() {
+fn every_version_decrypts_and_the_newest_encrypts() {
     for token in each_token() {
-        let site = Site::with_sections(token, |site| {
-            let socket = |name: &str| text(&site.dir().join(name)).to_owned();
-            format!(
-                "[[endpoint]]\nname = \"store\"\nsocket = {:?}\nservice = \"s3\"\n",
-                socket("store.sock")
-            )
-        });
+        let site = Site::new(token);
         let daemon = site.start();
-        let store = site.dir().join("store.sock");
-        let mut command = site.program(Command::new(binary("claviger")));
-        command.args(["--socket", text(&store), "--json", "encrypt", "alias/s3/default"]);
-        let output = run_with_input(&mut command, b"secret");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        let sealed: Value = serde_json::from_slice(&output.stdout).unwrap();
-
-        let shown = object(&site, "key describe alias/s3/default");
-        assert_eq!((&shown["key_id"], &shown["aliases"]), (&sealed["key_id"], &json!(["alias/s3/default"])));
-        let again = object(&site, "default-key create s3");
-        assert_eq!(again["key_id"], sealed["key_id"], "it is there already");
-        assert!(said(&site, "default-key create s3").contains(sealed["key_id"].as_str().unwrap()));
-        assert_ne!(object(&site, "default-key create queue")["key_id"], sealed["key_id"]);
-        // Another endpoint doesn't know it by that name.
-        let used = encryption("alias/s3/default".parse::<KeyRef>().unwrap(), b"x");
-        assert_eq!(daemon.app().call(used).unwrap_err().code, Code::AccessDenied);
-        let key = "alias/s3/default".parse::<KeyRef>().unwrap();
-        assert!(Wire::open(&store).call(DescribeKeyRequest { key }).is_err(), "keys are managed elsewhere");
-
-        for line in ["alias list", "key list --aliased"] {
-            assert!(said(&site, line).contains("alias/s3/default"), "{line}");
+        let mut kept = Vec::new();
+        for level in LEVELS {
+            let mut wire = daemon.admin();
+            let made = wire.create_reply(level);
+            let mut versions = vec![made.key_version_id.unwrap()];
+            let mut blobs = vec![wire.encrypt(made.key_id, b"version 0")];
+            for n in 1..4 {
+                versions.push(rotate(&mut wire, made.key_id));
+                let sealed = wire.call(encryption(made.key_id, format!("version {n}").as_bytes())).unwrap();
+                assert_eq!(sealed.key_version_id, versions[n]);
+                blobs.push(sealed.ciphertext_blob.0);
+            }
+            let shown = wire.describe(made.key_id);
+            assert_eq!((shown.primary_version_id, shown.version_count), (Some(versions[3]), 4));
+            let request = |limit, page| ListKeyVersionsRequest { key: made.key_id.into(), limit, page };
+            let first = wire.call(request(3, Bytes::default())).unwrap();
+            let rest = wire.call(request(3, first.next_page.clone())).unwrap();
+            assert!(rest.next_page.0.is_empty());
+            let all: Vec<_> = first.versions.iter().chain(&rest.versions).collect();
+            let ids: Vec<_> = all.iter().map(|version| version.key_version_id).collect();
+            assert_eq!(ids, versions.iter().rev().copied().collect::<Vec<_>>(), "newest first");
+            assert_eq!(all.iter().map(|version| version.number).collect::<Vec<_>>(), [4, 3, 2, 1]);
+            assert_eq!(all.iter().filter(|version| version.primary).count(), 1);
+            assert!(all[0].primary);
+            kept.push((made.key_id, versions, blobs));
         }
-        assert_eq!(object(&site, "key tag alias/s3/default --tag a=b")["results"][0]["changed"], true);
-        refuse_what_default_keys_refuse(&site);
+        daemon.kill9();
+        let daemon = site.start();
+        let mut wire = daemon.app();
+        for (_, _, blobs) in &kept {
+            for (n, blob) in blobs.iter().enumerate() {
+                assert_eq!(wire.decrypt(blob), Ok(format!("version {n}").into_bytes()));
+            }
+        }
         daemon.terminate();
     }
 }
 
-fn refuse_what_default_keys_refuse(site: &Site) {
-    let key = "alias/s3/default";
-    for line in ["key enable", "key disable", "key protect", "key unprotect", "key schedule-deletion --force"] {
-        let _ = item_refused(site, &format!("{line} {key}"), 0, "UnsupportedByKey");
+#[test]
+fn the_same_client_token_rotates_once() {
+    on_both_tokens(|daemon| {
+        let mut wire = daemon.admin();
+        let key = wire.create(Protection::Hsm);
+        let request = RotateKeyRequest { client_token: client_token(), key: key.into() };
+        let first = wire.call(request.clone()).unwrap();
+        assert_eq!(wire.call(request.clone()).unwrap(), first);
+        assert_eq!(wire.describe(key).version_count, 2);
+        let other = wire.create(Protection::Hsm);
+        let reused = RotateKeyRequest { key: other.into(), ..request };
+        assert_eq!(wire.call(reused).unwrap_err().code, Code::ClientTokenReused);
+    });
+}
+
+#[test]
+fn a_mac_of_an_older_version_is_found() {
+    on_both_tokens(|daemon| {
+        let mut wire = daemon.admin();
+        for level in LEVELS {
+            let made = wire.call(CreateKeyRequest { spec: KeySpec::Hmac256, ..new_key(level) }).unwrap();
+            let message = || SecretBytes::new(b"a message".to_vec());
+            let mac = |wire: &mut Wire| {
+                let request =
+                    GenerateMacRequest { key: made.key_id.into(), algorithm: None, message: message() };
+                wire.call(request).unwrap()
+            };
+            let oldest = mac(&mut wire);
+            rotate(&mut wire, made.key_id);
+            rotate(&mut wire, made.key_id);
+            let newest = mac(&mut wire);
+            assert_ne!(oldest.mac, newest.mac);
+            let verify = |wire: &mut Wire, key_version_id, mac: Bytes| {
+                let request = VerifyMacRequest {
+                    key: made.key_id.into(),
+                    key_version_id,
+                    algorithm: None,
+                    message: message(),
+                    mac,
+                };
+                let reply = wire.call(request).unwrap();
+                (reply.valid, reply.key_version_id)
+            };
+            for made in [&oldest, &newest] {
+                assert_eq!(verify(&mut wire, None, made.mac.clone()), (true, made.key_version_id));
+            }
+            let newest_id = newest.key_version_id;
+            assert_eq!(verify(&mut wire, Some(newest_id), oldest.mac.clone()), (false, newest_id));
+            assert_eq!(verify(&mut wire, None, vec![0; 32].into()), (false, newest_id));
+        }
+    });
+}
+
+#[test]
+fn a_pair_with_several_versions_wants_one_named() {
+    on_both_tokens(|daemon| {
+        let mut wire = daemon.admin();
+        for level in LEVELS {
+            let made = wire.call(CreateKeyRequest { spec: KeySpec::EcP256, ..new_key(level) }).unwrap();
+            let first = made.key_version_id.unwrap();
+            let request = signing(made.key_id, SigningAlgorithm::EcdsaSha256, b"text");
+            assert_eq!(wire.call(request.clone()).unwrap().key_version_id, first);
+            let create = CreateKeyVersionRequest { client_token: client_token(), key: made.key_id.into() };
+            let second = wire.call(create).unwrap().key_version_id;
+            assert_eq!(wire.call(request.clone()).unwrap_err().code, Code::KeyVersionRequired);
+            let mut keys = Vec::new();
+            for version in [first, second] {
+                let named = AsymmetricSignRequest { key_version_id: Some(version), ..request.clone() };
+                assert_eq!(wire.call(named).unwrap().key_version_id, version);
+                let describe = DescribeKeyVersionRequest { key: made.key_id.into(), key_version_id: version };
+                let shown = wire.call(describe).unwrap();
+                assert!(!shown.version.primary, "pairs have no primary version");
+                keys.push(shown.public_key.unwrap());
+            }
+            assert_ne!(keys[0], keys[1]);
+            assert_eq!(wire.describe(made.key_id).primary_version_id, None);
+            let foreign =
+                DescribeKeyVersionRequest { key: wire.create(level).into(), key_version_id: second };
+            assert_eq!(wire.call(foreign).unwrap_err().code, Code::NotFound);
+        }
+    });
+}
+
+#[test]
+fn who_cannot_have_another_version_says_why() {
+    on_both_tokens(|daemon| {
+        let mut wire = daemon.admin();
+        let software = || new_key(Protection::Software);
+        let external = wire.call(CreateKeyRequest { origin: KeyOrigin::External, ..software() }).unwrap();
+        assert_eq!(external.key_version_id, None);
+        assert_eq!(wire.describe(external.key_id).state, KeyState::PendingImport);
+        let pair = wire.call(CreateKeyRequest { spec: KeySpec::EcP256, ..software() }).unwrap();
+        let service = ServiceName::new("vault").unwrap();
+        let default = wire.call(CreateDefaultKeyRequest { service }).unwrap();
+        let symmetric = wire.create(Protection::Software);
+        for key in [external.key_id, pair.key_id, default.key_id] {
+            let request = RotateKeyRequest { client_token: client_token(), key: key.into() };
+            assert_eq!(wire.call(request).unwrap_err().code, Code::UnsupportedByKey, "rotate");
+            let request = UpdateRotationPolicyRequest { key: key.into(), rotation_days: Some(30) };
+            assert_eq!(wire.call(request).unwrap_err().code, Code::UnsupportedByKey, "policy");
+        }
+        for key in [external.key_id, symmetric, default.key_id] {
+            let request = CreateKeyVersionRequest { client_token: client_token(), key: key.into() };
+            assert_eq!(wire.call(request).unwrap_err().code, Code::UnsupportedByKey, "create-version");
+        }
+        let on = UpdateRotationPolicyRequest { key: symmetric.into(), rotation_days: Some(30) };
+        let policy = wire.call(on.clone()).unwrap();
+        let rotation = policy.rotation.unwrap();
+        assert_eq!((rotation.days, rotation.last, policy.changed), (30, None, true));
+        assert!(!wire.call(on).unwrap().changed);
+        rotate(&mut wire, symmetric);
+        let shown = wire.describe(symmetric).rotation.unwrap();
+        assert_eq!(shown.next.unwrap() - shown.last.unwrap(), 30 * 86_400_000);
+        wire.switch(symmetric, false);
+        let request = RotateKeyRequest { client_token: client_token(), key: symmetric.into() };
+        assert_eq!(wire.call(request).unwrap_err().code, Code::InvalidKeyState);
+        let off = UpdateRotationPolicyRequest { key: symmetric.into(), rotation_days: None };
+        assert_eq!(wire.call(off).unwrap().rotation, None, "a policy may change while Disabled");
+    });
+}
+
+#[test]
+fn a_deletion_is_planned_taken_back_and_carried_out() {
+    for token in each_token() {
+        // Only --dev deletes at once.
+        let site = if token == Token::Embedded { Site::new(token) } else { continue };
+        let daemon = site.start();
+        let mut wire = daemon.admin();
+        for level in LEVELS {
+            let alias_name = format!("alias/gone-{}", level.name().to_lowercase());
+            let request = CreateKeyRequest { alias: Some(alias(&alias_name)), ..new_key(level) };
+            let key = wire.call(request).unwrap().key_id;
+            let blob = wire.encrypt(key, b"text");
+            let planned =
+                |wire: &mut Wire, request| wire.call::<ScheduleKeyDeletionRequest>(request).unwrap();
+            let in_use = planned(&mut wire, schedule(key, Some(7), false));
+            assert_eq!(in_use.results[0].status, Code::KeyInUse.number());
+            assert_eq!(in_use.results[0].associations[0].access_point, "admin");
+            wire.call(ProtectKeyRequest { keys: vec![key.into()] }).unwrap();
+            let protected = planned(&mut wire, schedule(key, Some(7), true));
+            assert_eq!(protected.results[0].status, Code::DeletionProtected.number());
+            wire.call(UnprotectKeyRequest { keys: vec![key.into()] }).unwrap();
+            let done = planned(&mut wire, schedule(key, Some(7), true));
+            assert!(done.results[0].deletion_date.is_some());
+            let shown = wire.describe(key);
+            assert_eq!(
+                (shown.state, shown.deletion_date),
+                (KeyState::PendingDeletion, done.results[0].deletion_date)
+            );
+            assert_eq!(wire.decrypt(&blob), Err(Code::InvalidKeyState));
+            let again = planned(&mut wire, schedule(key, Some(7), true));
+            assert_eq!(again.results[0].status, Code::InvalidKeyState.number());
+            let cancel = CancelKeyDeletionRequest { keys: vec![key.into()], enable: true };
+            let kept = wire.call(cancel.clone()).unwrap();
+            assert_eq!(only(&kept.results), (Code::Ok, Some(KeyState::Enabled), true));
+            assert_eq!(wire.decrypt(&blob).unwrap(), b"text");
+
+            planned(&mut wire, schedule(key, Some(0), true));
+            eventually("the key is destroyed", || {
+                (wire.describe(key).state == KeyState::Deleted).then_some(())
+            });
+            let tomb = wire.describe(key);
+            assert!(
+                tomb.aliases.is_empty() && tomb.primary_version_id.is_none() && tomb.deletion_date.is_some()
+            );
+            assert_eq!(wire.decrypt(&blob), Err(Code::InvalidKeyState));
+            let refusal = wire.call(encryption(key, b"x")).unwrap_err();
+            assert!(refusal.message.contains("deleted on 20"), "{}", refusal.message);
+            assert_eq!(only(&wire.call(cancel).unwrap().results).0, Code::InvalidKeyState);
+            // Its alias is free again, and it is in no list but that of tombstones.
+            assert!(wire.list_all().iter().all(|listed| listed.key_id != key));
+            let deleted = ListKeysRequest { state: Some(KeyState::Deleted), ..list_request(0, Vec::new()) };
+            assert!(wire.call(deleted).unwrap().keys.iter().any(|listed| listed.key_id == key));
+            wire.call(CreateKeyRequest { alias: Some(alias(&alias_name)), ..new_key(level) }).unwrap();
+        }
+        daemon.terminate();
     }
-    let _ = item_refused(site, &format!("project move {key} --to default"), 0, "UnsupportedByKey");
-    for line in
-        [&format!("key set-description {key} x"), &format!("key rotate {key}"), &format!("key rotation-policy {key} --days 30"), &format!("alias create alias/q {key}")]
-    {
-        refused(site, &words(line), b"", "UnsupportedByKey");
+}
+
+#[test]
+fn the_bounds_of_a_deletion_are_the_configurations() {
+    let limits = "deletion_days_min = 10\ndeletion_days_max = 20\ndeletion_days_default = 15";
+    for token in each_token() {
+        let daemon = Site::with_limits(token, limits).start();
+        let mut wire = daemon.admin();
+        let key = wire.create(Protection::Software);
+        for days in [0, 9, 21, 1096] {
+            assert_eq!(wire.call(schedule(key, Some(days), true)).unwrap_err().code, Code::InvalidArgument);
+        }
+        let before = wire.describe(key).created_at;
+        let done = wire.call(schedule(key, None, true)).unwrap();
+        let days = (done.results[0].deletion_date.unwrap() - before) / 86_400_000;
+        assert_eq!(days, 15);
+        daemon.terminate();
     }
-    let _ = object(site, "key create --alias alias/plain");
-    refused(site, &words("alias create alias/s3/x alias/plain"), b"", "InvalidArgument");
-    refused(site, &words("key create --alias alias/queue/x"), b"", "InvalidArgument");
 }

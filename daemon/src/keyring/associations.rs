@@ -2,7 +2,7 @@
 //! that no call waits for the disk for it. A crash loses the uses of the last moments.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
@@ -27,9 +27,12 @@ pub struct Use {
     pub at: Timestamp,
 }
 
+/// Last uses, by key and access point.
+type Shard = BTreeMap<(Uuid, Arc<str>), Timestamp>;
+
 /// Uses that aren't written down yet.
 #[derive(Default)]
-pub(super) struct Uses([Mutex<BTreeMap<(Uuid, Arc<str>), Timestamp>>; SHARDS]);
+pub(super) struct Uses([Mutex<Shard>; SHARDS]);
 
 impl Uses {
     /// Remembers a use.
@@ -53,12 +56,12 @@ impl Uses {
         self.0.iter().flat_map(|shard| std::mem::take(&mut *lock(shard))).collect()
     }
 
-    fn shard(&self, key_id: Uuid) -> std::sync::MutexGuard<'_, BTreeMap<(Uuid, Arc<str>), Timestamp>> {
+    fn shard(&self, key_id: Uuid) -> MutexGuard<'_, Shard> {
         lock(&self.0[usize::from(key_id.as_bytes()[15]) % SHARDS])
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

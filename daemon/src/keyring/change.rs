@@ -21,7 +21,13 @@ pub(super) enum Decision<T> {
     /// Nothing: it is so already.
     Leave(T),
     /// This record, and with it these changes of other records.
-    Write(KeyRecord, Vec<Op>, T),
+    Write(Box<KeyRecord>, Vec<Op>, T),
+}
+
+impl<T> Decision<T> {
+    pub(super) fn write(key: KeyRecord, also: Vec<Op>, result: T) -> Self {
+        Self::Write(Box::new(key), also, result)
+    }
 }
 
 /// A key's state after a call, and whether the call changed the key.
@@ -83,7 +89,7 @@ impl Keyring {
             if !changes {
                 return Ok(Decision::Leave((state, false)));
             }
-            Ok(Decision::Write(KeyRecord { state, ..key.clone() }, Vec::new(), (state, true)))
+            Ok(Decision::write(KeyRecord { state, ..key.clone() }, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
     }
@@ -174,7 +180,7 @@ impl Keyring {
                     return Ok(Decision::Leave((state, false)));
                 }
                 let moved = KeyRecord { project: project.clone(), ..key.clone() };
-                Ok(Decision::Write(moved, check.clone(), (state, true)))
+                Ok(Decision::write(moved, check.clone(), (state, true)))
             };
             if let Some(done) = self.alter_once(key_id, trail, decide).await? {
                 return Ok(done);
@@ -197,7 +203,7 @@ impl Keyring {
             if edited == *key {
                 return Ok(Decision::Leave((state, false)));
             }
-            Ok(Decision::Write(edited, Vec::new(), (state, true)))
+            Ok(Decision::write(edited, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
     }

@@ -99,17 +99,21 @@ impl Keyring {
             let token = match &new.token {
                 None => None,
                 Some(token) => match self.former(token).await? {
-                    Former::Result(key_id, version_id) => {
-                        trail.about_key(key_id);
-                        return Ok((key_id, version_id));
-                    }
+                    Former::Result(key_id, version_id) => return Ok(found(trail, (key_id, version_id))),
                     Former::Nothing(expect) => Some((token, expect)),
                 },
             };
             if let Some(alias) = new.first_alias()
                 && self.alias(&alias).await?.is_some()
             {
-                return Err(alias_taken());
+                // By the same request, it may be, which came first since the token was looked up.
+                return match &new.token {
+                    Some(token) => match self.former(token).await? {
+                        Former::Result(key_id, version_id) => Ok(found(trail, (key_id, version_id))),
+                        Former::Nothing(_) => Err(alias_taken()),
+                    },
+                    None => Err(alias_taken()),
+                };
             }
             let mut ops = self.project_check(&new.project).await?;
             if new.origin == KeyOrigin::Kms && begun.is_none() {
@@ -305,6 +309,12 @@ impl Keyring {
             indexed: true,
         }
     }
+}
+
+/// What a token made before: the event is about that key.
+fn found(trail: &mut Trail, made: Made) -> Made {
+    trail.about_key(made.0);
+    made
 }
 
 fn alias_taken() -> Failure {

@@ -58,7 +58,7 @@ impl Keyring {
             if key.deletion_protection {
                 return Err(Code::DeletionProtected.into());
             }
-            Ok(Decision::Write(KeyRecord { state, deletion_date: Some(at), ..key.clone() }, Vec::new(), at))
+            Ok(Decision::write(KeyRecord { state, deletion_date: Some(at), ..key.clone() }, Vec::new(), at))
         };
         if !plan.force {
             // What the key itself refuses is said first: the uses are then no matter.
@@ -85,7 +85,7 @@ impl Keyring {
         let decide = |key: &KeyRecord| {
             let (state, _) = permitted(key, Action::Cancel { enable })?;
             let kept = KeyRecord { state, deletion_date: None, ..key.clone() };
-            Ok(Decision::Write(kept, Vec::new(), (state, true)))
+            Ok(Decision::write(kept, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
     }
@@ -100,7 +100,7 @@ impl Keyring {
             }
             let (state, _) = permitted(key, Action::Destroy)?;
             let unnamed = key.aliases.iter().map(|alias| index::remove(path::alias(alias.as_str())));
-            Ok(Decision::Write(tombstone(key, state, now), unnamed.collect(), true))
+            Ok(Decision::write(tombstone(key, state, now), unnamed.collect(), true))
         };
         let destroyed = self.alter(key_id, trail, decide).await?;
         if destroyed {

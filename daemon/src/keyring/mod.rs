@@ -14,6 +14,7 @@ mod crypto;
 mod default_key;
 mod deletion;
 mod due;
+mod erasure;
 mod grant;
 mod index;
 mod list;

@@ -11,6 +11,7 @@
 //! s/ key id  access point   AssociationRecord
 //! x/ facet value  key id    Mark: indexes of keys, see `index.rs`
 //! d/ time kind  id          Mark: what falls due, see `index.rs`
+//! e/ time kind  key id      Mark: material to be erased, see `erasure.rs`
 //! c/ endpoint 00 token      ClientTokenRecord
 //! i/ event id               IntentRecord
 //! o/ event id               OutboxRecord

@@ -226,13 +226,13 @@ impl Keyring {
             }
             let next_rotation = days.map(|days| next_rotation(now, days));
             let next = KeyRecord { rotation_days: days, next_rotation, ..key.clone() };
-            Ok(Decision::Write(next.clone(), Vec::new(), (next, true)))
+            Ok(Decision::write(next.clone(), Vec::new(), (next, true)))
         };
         self.alter(key_id, trail, decide).await
     }
 
-    /// Rotations that lie further ahead than any policy reaches were dated by a clock that
-    /// ran ahead: they are dated anew. At most `limit` are looked at.
+    /// Dates a rotation anew that lies further ahead than its policy reaches: a clock that ran
+    /// ahead dated it.
     pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<(), Failure> {
         let now = self.edge.clock.now();
         let decide = |key: &KeyRecord| {
@@ -240,7 +240,7 @@ impl Keyring {
             if key.next_rotation <= wanted {
                 return Ok(Decision::Leave(()));
             }
-            Ok(Decision::Write(KeyRecord { next_rotation: wanted, ..key.clone() }, Vec::new(), ()))
+            Ok(Decision::write(KeyRecord { next_rotation: wanted, ..key.clone() }, Vec::new(), ()))
         };
         self.alter(key_id, trail, decide).await
     }

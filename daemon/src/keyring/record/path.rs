@@ -71,8 +71,10 @@ pub const PROJECTS: &[u8] = b"p/";
 pub const NUMBERS: &[u8] = b"n/";
 /// All associations.
 pub const ASSOCIATIONS: &[u8] = b"s/";
-/// Everything that falls due.
+/// Everything that falls due, but erasures.
 pub const DUE: &[u8] = b"d/";
+/// Erasures that fall due.
+pub const ERASURES: &[u8] = b"e/";
 
 /// A project.
 #[must_use]
@@ -131,10 +133,19 @@ pub fn due(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
     [DUE, &ordered, &[kind], id.as_bytes()].concat()
 }
 
+/// An erasure that falls due at a time, of a key's destroyed material.
+#[must_use]
+pub fn erasure(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
+    let mut path = due(at, kind, id);
+    path[..ERASURES.len()].copy_from_slice(ERASURES);
+    path
+}
+
 /// Time, kind and id of what falls due.
 #[must_use]
 pub fn due_parts(path: &[u8]) -> Option<(Timestamp, u8, Uuid)> {
-    let (time, rest) = path.strip_prefix(DUE)?.split_first_chunk::<8>()?;
+    let rest = path.strip_prefix(DUE).or_else(|| path.strip_prefix(ERASURES))?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
     let (kind, id) = rest.split_first()?;
     Some((Timestamp::from_be_bytes(*time) ^ Timestamp::MIN, *kind, Uuid::from_slice(id).ok()?))
 }
