@@ -31,7 +31,8 @@ impl Crew {
     }
 
     /// Runs a job on the thread with the shortest queue; how long it waited there belongs
-    /// to the call's queue time. It runs even if nobody waits any longer.
+    /// to the call's queue time. Once begun it runs to its end; where nobody waits any
+    /// longer, it isn't begun.
     ///
     /// # Errors
     /// `Busy` at once where that queue is full.
@@ -62,6 +63,9 @@ async fn run_on<T: Send + 'static>(
     let (send, receive) = oneshot::channel();
     let (clock, asked) = (worker.clone(), worker.now());
     let queued = worker.submit(move || {
+        if send.is_closed() {
+            return;
+        }
         let waited = clock.now().saturating_sub(asked);
         let _ = send.send((job(), waited));
     });
@@ -75,6 +79,8 @@ async fn run_on<T: Send + 'static>(
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     #[test]
     fn jobs_go_to_the_shortest_queue_and_a_full_one_says_so() {
@@ -102,6 +108,21 @@ mod tests {
         assert_eq!((used.now_or_never().unwrap(), (&mut made).now_or_never()), (Ok(3), None));
         assert_eq!(manual.step(0).as_deref(), Some("crypto-make"));
         assert_eq!(made.now_or_never().unwrap(), Ok(1));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_begun() {
+        let (workers, manual) = Workers::manual();
+        let crew = Crew::start(&workers, 2).unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&begun);
+        let mut left = Box::pin(crew.make(move || seen.store(true, Relaxed)));
+        assert!((&mut left).now_or_never().is_none());
+        drop(left);
+        let mut stayed = Box::pin(crew.make(|| 1));
+        assert!((&mut stayed).now_or_never().is_none());
+        while manual.step(0).is_some() {}
+        assert_eq!((stayed.now_or_never().unwrap(), begun.load(Relaxed)), (Ok(1), false));
     }
 
     #[test]
