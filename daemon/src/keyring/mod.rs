@@ -27,6 +27,7 @@ pub mod record;
 mod recovery;
 mod state;
 mod tokens;
+pub mod tombstones;
 mod uses;
 mod versions;
 

@@ -73,6 +73,8 @@ pub const NUMBERS: &[u8] = b"n/";
 pub const ASSOCIATIONS: &[u8] = b"s/";
 /// Everything that falls due, but erasures.
 pub const DUE: &[u8] = b"d/";
+/// All backups that were made.
+pub const BACKUPS: &[u8] = b"b/";
 /// Erasures that fall due.
 pub const ERASURES: &[u8] = b"e/";
 
@@ -133,6 +135,13 @@ pub fn due(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
     [DUE, &ordered, &[kind], id.as_bytes()].concat()
 }
 
+/// A backup that was begun at a time; the latest comes first.
+#[must_use]
+pub fn backup(at: Timestamp, backup_id: Uuid) -> Vec<u8> {
+    let ordered = (!(at ^ Timestamp::MIN)).to_be_bytes();
+    [BACKUPS, &ordered, backup_id.as_bytes()].concat()
+}
+
 /// An erasure that falls due at a time, of a key's destroyed material.
 #[must_use]
 pub fn erasure(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
@@ -164,6 +173,12 @@ mod tests {
             assert_eq!(due_parts(path), Some((*at, 2, id)));
         }
         assert_eq!(due_parts(b"d/short"), None);
+    }
+
+    #[test]
+    fn the_latest_backup_comes_first() {
+        let paths: Vec<_> = [2, 1, -1].map(|at| backup(at, Uuid::nil())).into();
+        assert!(paths.is_sorted());
     }
 
     #[test]
