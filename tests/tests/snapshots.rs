@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use claviger_tests::process::stop;
-use claviger_tests::programs::{text, tool};
+use claviger_tests::programs::{binary, text, tool};
 use claviger_tests::session::Session;
 use claviger_tests::{Daemon, Site, Token, eventually};
 use nix::sys::signal::Signal;

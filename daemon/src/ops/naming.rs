@@ -1,11 +1,11 @@
 //! Aliases and projects.
 
+use claviger_protocol::Code;
 use claviger_protocol::body::{
     AliasEntry, AliasReply, CreateAliasRequest, CreateProjectRequest, DeleteAliasRequest,
     DeleteProjectRequest, ListAliasReply, ListAliasRequest, ListProjectsReply, ListProjectsRequest,
     ProjectReply, ProjectSummary, UpdateAliasRequest,
 };
-use claviger_protocol::Code;
 use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::names::{Alias, ProjectName};
 use claviger_protocol::secret::Bytes;
@@ -56,9 +56,7 @@ pub(super) async fn delete_alias(
 fn there(call: &Admitted) -> Result<(), Failure> {
     match named_key(call, 0) {
         Ok(_) => Ok(()),
-        Err(failure) if failure.code == Code::NotFound => {
-            Err(Failure::new(Code::NotFound, "no such alias"))
-        }
+        Err(failure) if failure.code == Code::NotFound => Err(Failure::new(Code::NotFound, "no such alias")),
         Err(failure) => Err(failure),
     }
 }
