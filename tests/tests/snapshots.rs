@@ -186,7 +186,6 @@ fn usage(session: &mut Session) {
         &["key", "rotation-policy", "alias/a", "--days", "30", "--off"],
         &["key", "tag", "alias/a"],
         &["key", "version", "alias/a", "1"],
-        &["key", "import-params", "alias/a"],
         &["key", "import", "alias/a", "--material", "none", "--token", "none"],
         &["key", "import", "alias/a", "--material", "m", "--token", "t", "--expires", "soon"],
         &["alias", "create", "pay", "alias/a"],
