@@ -346,6 +346,8 @@ digest
 backup
 backup create
 backup verify
+backup list
+backup tombstones
 restore
 random
 bench

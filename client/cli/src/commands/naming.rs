@@ -13,12 +13,8 @@ pub(super) async fn alias(global: &Global, screen: Screen, command: AliasCommand
     let client = super::connect(global).await?;
     match command {
         AliasCommand::Create(args) => pointed(screen, client.create_alias(args.alias, args.key).await?).await,
-        AliasCommand::Update(args) => {
-            pointed(screen, client.update_alias(args.alias, args.key).await?).await
-        }
-        AliasCommand::Delete { alias } => {
-            pointed(screen, client.delete_alias(alias).await?).await
-        }
+        AliasCommand::Update(args) => pointed(screen, client.update_alias(args.alias, args.key).await?).await,
+        AliasCommand::Delete { alias } => pointed(screen, client.delete_alias(alias).await?).await,
         AliasCommand::List(AliasList { key, paging }) => {
             let reply = match key {
                 Some(key) => client.list_aliases_of(key).await?,
@@ -66,11 +62,7 @@ pub(super) async fn project(global: &Global, screen: Screen, command: ProjectCom
     Ok(0)
 }
 
-async fn list_projects(
-    client: &Client,
-    screen: Screen,
-    paging: Paging,
-) -> Result<(), Failure> {
+async fn list_projects(client: &Client, screen: Screen, paging: Paging) -> Result<(), Failure> {
     let reply = client.list_projects(paging.limit, paging.page()).await?;
     let text = |list: &Projects| {
         let row = |project: &ListedProject| {
