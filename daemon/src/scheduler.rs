@@ -29,7 +29,7 @@ const TOGETHER: usize = 16;
 /// while it ran ahead, in milliseconds.
 const SET_BACK: i64 = 60_000;
 /// When a task that failed is tried again, at first and at last.
-const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Failed tasks remembered at most; more are tried again with every look.
 const MAX_POSTPONED: usize = 10_000;
 
@@ -40,6 +40,8 @@ pub struct Scheduler {
     /// How far the wall clock was ahead of the time that had passed when it was last seen to
     /// that no rotation lies too far ahead; none before the first time.
     ahead: Option<i64>,
+    /// When the store may be rewritten again after that failed.
+    rewrite_at: Duration,
 }
 
 struct Postponed {
@@ -95,6 +97,7 @@ impl Scheduler {
                 return Ok(());
             }
         }
+        self.erase(service, keyring, halt).await;
         Ok(())
     }
 
@@ -127,6 +130,20 @@ impl Scheduler {
         }
         self.ahead = Some(ahead);
         Ok(())
+    }
+
+    /// Rewrites the store where destroyed material is to be erased.
+    async fn erase(&mut self, service: &Arc<Service>, keyring: &Keyring, halt: &CancellationToken) {
+        if service.edge.clock.elapsed() < self.rewrite_at {
+            return;
+        }
+        match keyring.erase(erase_after(service)).await {
+            Ok(tasks) => self.some(service, keyring, tasks, halt).await,
+            Err(failure) => {
+                tracing::warn!(%failure, again_in = ?RETRY.1, "the store could not be rewritten to erase destroyed material");
+                self.rewrite_at = service.edge.clock.elapsed().saturating_add(RETRY.1);
+            }
+        }
     }
 
     async fn some(
@@ -165,14 +182,18 @@ impl Scheduler {
     }
 }
 
+/// How long destroyed material's last bytes may stay in the store's files, in milliseconds.
+fn erase_after(service: &Service) -> i64 {
+    i64::try_from(service.limits().erase_after.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// One task, with its event; why it failed, if it did.
 async fn one(service: &Arc<Service>, keyring: &Keyring, task: &Task) -> Option<Failure> {
     let mut trail = match trail(service, task) {
         Ok(trail) => trail,
         Err(failure) => return Some(failure),
     };
-    let erase_after = i64::try_from(service.limits().erase_after.as_millis()).unwrap_or(i64::MAX);
-    match keyring.carry_out(task, erase_after, &mut trail).await {
+    match keyring.carry_out(task, erase_after(service), &mut trail).await {
         Ok(true) => {
             service.record(trail.close(Code::Ok));
             None

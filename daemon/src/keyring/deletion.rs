@@ -197,7 +197,7 @@ impl Keyring {
 }
 
 /// What remains to be shown of a deleted key.
-fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
+pub(super) fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
     KeyRecord {
         state,
         description: Description::default(),

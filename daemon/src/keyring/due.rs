@@ -26,7 +26,7 @@ pub struct Task {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Due(Due),
     /// A version's nonce budget ends.
     Exhausted(Uuid),
@@ -35,6 +35,10 @@ enum What {
 }
 
 impl Task {
+    pub(super) fn new(what: What, id: Uuid, place: Vec<u8>) -> Self {
+        Self { what, id, place }
+    }
+
     /// What the audit calls it; none for what belongs to another event.
     #[must_use]
     pub fn operation(&self) -> Option<&'static str> {
@@ -43,7 +47,8 @@ impl Task {
             What::Due(Due::Destroy) => Some("deleteKey"),
             What::Due(Due::Expire) => Some("expireKeyMaterial"),
             What::Redate => Some("updateRotationPolicy"),
-            What::Due(Due::Purge | Due::Erase | Due::EndImport) => None,
+            What::Due(Due::Erase) => Some("eraseKeyMaterial"),
+            What::Due(Due::Purge | Due::EndImport) => None,
         }
     }
 
@@ -150,7 +155,8 @@ impl Keyring {
                 true
             }
             What::Redate => self.redate(id, trail).await?,
-            What::Due(Due::Erase | Due::EndImport) => return Err(Code::NotAvailable.into()),
+            What::Due(Due::Erase) => self.erased(id, &task.place, trail).await?,
+            What::Due(Due::EndImport) => return Err(Code::NotAvailable.into()),
         };
         if !done {
             self.unless_meant(task).await?;

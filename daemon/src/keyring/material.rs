@@ -199,7 +199,7 @@ impl Keyring {
     async fn make_ready(&self, key: &KeyEntry, version: &VersionEntry, lane: u8) -> Result<Ready, Failure> {
         let (key, record) = (&key.record, &version.record);
         let material = if key.protection == Protection::Software {
-            self.open_software(key, record)?
+            self.open_software(key, record).await?
         } else {
             let template = template(key.spec, key.usage, record.suite)?;
             self.hold(self.unwrap(key, record, template, lane).await?, template, record.version_id)?
@@ -225,7 +225,7 @@ impl Keyring {
         })
     }
 
-    fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
+    async fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
         let place = (record.key_id, record.version_id, key.spec);
         let sealed = &find(record, location::SEALED)?.blob.0;
         let material = software::open_material(self.domain.keys.software_seal(), place, sealed)?;
@@ -233,7 +233,9 @@ impl Keyring {
             return Err(HsmError::CheckValueMismatch.into());
         }
         if let Some(pair) = key.spec.pair() {
-            return Ok(Material::SoftwarePair(Arc::new(PrivateKey::from_pkcs8(pair, &material)?)));
+            // The library checks the numbers of an RSA key: milliseconds.
+            let read = self.crew.run(move || PrivateKey::from_pkcs8(pair, &material)).await??;
+            return Ok(Material::SoftwarePair(Arc::new(read)));
         }
         if let Some(algorithm) = key.spec.mac_algorithm() {
             let key = MacKey::new(algorithm, &material)?;

@@ -14,6 +14,7 @@ mod crypto;
 mod default_key;
 mod deletion;
 mod due;
+mod erasure;
 mod grant;
 mod index;
 mod list;
@@ -26,6 +27,7 @@ pub mod record;
 mod recovery;
 mod state;
 mod tokens;
+pub mod tombstones;
 mod uses;
 mod versions;
 

@@ -237,7 +237,8 @@ impl Keyring {
         self.alter(key_id, trail, decide).await
     }
 
-    /// Dates a rotation anew that was dated by a clock that ran ahead; whether it was.
+    /// Dates a rotation anew that lies further ahead than its policy reaches: a clock that ran
+    /// ahead dated it. Whether it did.
     pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<bool, Failure> {
         let now = self.edge.clock.now();
         let decide = |key: &KeyRecord| {

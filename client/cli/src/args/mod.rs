@@ -1,8 +1,12 @@
 //! The command line as types; what they hold is valid in itself.
 
 mod data_keys;
+mod imports;
 mod keys;
+mod life;
+mod naming;
 mod pairs;
+mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,11 +17,15 @@ use claviger_protocol::limits::MAX_RANDOM_LEN;
 use claviger_protocol::{EncryptionContext, KeyRef};
 
 pub(crate) use self::data_keys::{DataKeyCommand, Export, Generate};
-pub(crate) use self::keys::{Create, KeyCommand, Keys, List, PublicKey};
+pub(crate) use self::imports::{Import, ImportCommand, ImportParams};
+pub(crate) use self::keys::{Create, KeyCommand, Keys, List, Paging, PublicKey};
+pub(crate) use self::life::{LifeCommand, RemoveTags, Schedule, SetTags, Sure};
+pub(crate) use self::naming::{AliasCommand, AliasList, DefaultKeyCommand, ProjectCommand};
 pub(crate) use self::pairs::{
     Asymmetric, AsymmetricCommand, Digest, Encoding, KeyFormat, KeyOutput, Mac, Pair, Sign, Signing,
     Sm2Format, Verify, VerifyMac,
 };
+pub(crate) use self::versions::{Policy, VersionCommand};
 use crate::bench::{self, Bench};
 use crate::color::When;
 use crate::failure::Failure;
@@ -83,9 +91,18 @@ pub(crate) enum Command {
     /// Show how the daemon, its HSMs and its keys are (admin socket)
     #[command(after_help = "Example:\n  claviger status --json")]
     Status,
-    /// Make, show and switch keys
+    /// Make keys, and see to them from there to their end
     #[command(subcommand, after_help = KEY)]
     Key(KeyCommand),
+    /// Give keys names, and take them away
+    #[command(subcommand, after_help = naming::ALIAS)]
+    Alias(AliasCommand),
+    /// Group keys in projects
+    #[command(subcommand, after_help = naming::PROJECT)]
+    Project(ProjectCommand),
+    /// Make the default keys of local services
+    #[command(subcommand, after_help = naming::DEFAULT_KEY)]
+    DefaultKey(DefaultKeyCommand),
     /// Encrypt a few kilobytes under a key
     #[command(after_help = ENCRYPT)]
     Encrypt(Encrypt),

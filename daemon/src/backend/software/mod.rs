@@ -22,7 +22,7 @@ pub use mac::{MacKey, digest};
 pub use material::{check_value, open_material, seal_material};
 pub use private::PrivateKey;
 pub use public::PublicKey;
-pub use sm2::DEFAULT_USER_ID as SM2_DEFAULT_USER_ID;
+pub use sm2::{DEFAULT_USER_ID as SM2_DEFAULT_USER_ID, may_open as sm2_may_open};
 
 use claviger_protocol::Code;
 

@@ -177,7 +177,7 @@ impl Life {
         self.sim.look();
         let records = Records::read(&mut self.sim);
         records.check();
-        assert_eq!(records.unpurged(), 0, "of a deleted key its tombstone is left");
+        records.check_looked(self.now());
         let after = records.world();
         let due: Vec<_> = self.model.world.keys.keys().copied().collect();
         for id in due {
@@ -294,6 +294,9 @@ fn live(seed: u64) -> usize {
     life.look();
     let planned = life.model.world.keys.values().filter(|key| key.state == KeyState::PendingDeletion);
     assert_eq!(planned.count(), 0, "every deletion was due");
+    life.sim.time.advance(Duration::from_hours(13));
+    life.look();
+    assert!(Records::read(&mut life.sim).all_erased());
     life.every_blob_does_as_it_should();
     life.blobs.len()
 }

@@ -13,7 +13,7 @@ use clavigerd::keyring::record::{
 use clavigerd::store::{Record, Sealed, Store};
 use uuid::Uuid;
 
-use super::model::{Key, World};
+use super::model::{DAY, Key, World};
 use super::ops::default_alias;
 use crate::sim::Sim;
 
@@ -39,6 +39,7 @@ pub(super) struct Records {
     /// Paths of indexes, of what falls due, of associations, of intents.
     indexes: Paths,
     due: BTreeSet<(u8, Uuid, i64)>,
+    erasures: BTreeSet<(u8, Uuid, i64)>,
     associations: Paths,
     intents: usize,
 }
@@ -98,6 +99,7 @@ impl Records {
                 .collect(),
             indexes: paths(sim, b"x/"),
             due: paths(sim, path::DUE).iter().map(due).collect(),
+            erasures: paths(sim, path::ERASURES).iter().map(due).collect(),
             associations: paths(sim, path::ASSOCIATIONS),
             intents: sim.intents(),
         }
@@ -173,16 +175,13 @@ impl Records {
             due.extend(dues(key));
         }
         assert_eq!(self.indexes, indexes, "the indexes");
-        let (of_keys, erasures): (BTreeSet<_>, BTreeSet<_>) =
-            self.due.iter().filter(|(kind, ..)| *kind != END_IMPORT).partition(|(kind, ..)| *kind != ERASE);
+        let mut of_keys = self.due.clone();
+        of_keys.retain(|(kind, ..)| *kind != END_IMPORT);
         assert_eq!(of_keys, due, "what falls due");
-        for (_, id, _) in erasures {
-            let key = &self.keys[&id];
-            let emptied = key.origin == KeyOrigin::External;
-            assert!(
-                (key.state == KeyState::Deleted && key.version_count == 0) || emptied,
-                "an erasure of nothing"
-            );
+        for (kind, id, _) in &self.erasures {
+            let key = &self.keys[id];
+            let purged = key.state == KeyState::Deleted && key.version_count == 0;
+            assert!(*kind == ERASE && (purged || key.origin == KeyOrigin::External), "an erasure of nothing");
         }
     }
 
@@ -206,8 +205,7 @@ impl Records {
         );
         if key.state == KeyState::Deleted {
             assert_eq!(key.primary_version, None);
-            let erasures =
-                self.due.iter().filter(|(kind, id, _)| (*kind, *id) == (ERASE, key.key_id)).count();
+            let erasures = self.erasures.iter().filter(|(_, id, _)| *id == key.key_id).count();
             assert_eq!(erasures, usize::from(key.erased_at.is_none()), "the erasure of what was there");
         } else if key.origin == KeyOrigin::Kms {
             let wanted = if key.spec.pair().is_some() { versions.first() } else { versions.last() };
@@ -218,10 +216,25 @@ impl Records {
         }
     }
 
-    /// Deleted keys of which more is left than their tombstone.
-    pub(super) fn unpurged(&self) -> usize {
+    /// The rules that hold when the scheduler has looked: nothing is due any more, nothing is
+    /// put off for longer than it may be, and of deleted keys their tombstones are left.
+    pub(super) fn check_looked(&self, now: i64) {
+        for (kind, id, at) in self.due.iter().chain(&self.erasures) {
+            let most = match *kind {
+                ROTATE => self.keys[id].rotation_days.map_or(0, |days| i64::from(days) * DAY),
+                ERASE => DAY / 2,
+                _ => i64::MAX - now,
+            };
+            assert!((now + 1..=now + most).contains(at), "{kind} of {id} at {at}, and it is {now}");
+        }
         let deleted = self.keys.values().filter(|key| key.state == KeyState::Deleted);
-        deleted.filter(|key| key.version_count > 0).count()
+        assert!(deleted.into_iter().all(|key| key.version_count == 0), "a deleted key isn't purged");
+    }
+
+    /// Whether the last byte of every deleted key is gone.
+    pub(super) fn all_erased(&self) -> bool {
+        let mut deleted = self.keys.values().filter(|key| key.state == KeyState::Deleted);
+        deleted.all(|key| key.erased_at.is_some())
     }
 }
 
