@@ -18,8 +18,6 @@ const MAX_LEN: u64 = 64 << 20;
 #[serde(deny_unknown_fields)]
 struct List {
     domain_id: Uuid,
-    #[serde(rename = "created_at")]
-    _created_at: String,
     tombstones: Vec<Listed>,
 }
 

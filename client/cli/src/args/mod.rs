@@ -289,7 +289,31 @@ pub(crate) enum BackupCommand {
         /// The backup
         file: PathBuf,
     },
+    /// List the backups that were made, and how many keys deleted since they still hold
+    #[command(after_help = "Example:\n  claviger backup list --key alias/pay")]
+    List {
+        /// Only backups that hold this key
+        #[arg(long, value_name = "KEY")]
+        key: Option<KeyRef>,
+    },
+    /// Write the list of deleted keys to FILE, for `clavigerd restore --tombstones`
+    #[command(after_help = TOMBSTONES)]
+    Tombstones {
+        /// The file to write
+        file: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
 }
+
+const TOMBSTONES: &str = "\
+A backup brings back keys that were deleted after it was made, unless the restore is told of them.
+Write this list after deletions, and keep it where the backups are.
+
+Example:
+  claviger backup tombstones --force deleted.json
+  clavigerd restore monday.backup --tombstones deleted.json --config /etc/claviger/claviger.toml";
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
@@ -307,6 +331,9 @@ pub(crate) struct Restore {
     /// A recovery recipient's private key (PEM); not needed where the HSM still holds the root
     #[arg(long, value_name = "KEY.pem")]
     pub(crate) private_key: Option<PathBuf>,
+    /// Keys deleted since, as `claviger backup tombstones` wrote them: they stay deleted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tombstones: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

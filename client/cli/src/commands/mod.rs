@@ -12,6 +12,7 @@ mod macs;
 mod manual;
 mod naming;
 mod pairs;
+mod tombstones;
 mod versions;
 
 use std::time::Duration;
@@ -65,6 +66,10 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
             backup::create(global, screen, &file, force).await?;
         }
         Command::Backup(BackupCommand::Verify { file }) => backup::verify(global, screen, &file).await?,
+        Command::Backup(BackupCommand::List { key }) => tombstones::list(global, screen, key).await?,
+        Command::Backup(BackupCommand::Tombstones { file, force }) => {
+            tombstones::write(global, screen, &file, force).await?;
+        }
         Command::Restore(args) => return Err(backup::restore(&args, screen)),
         Command::Random(args) => crypto::random(global, screen, args).await?,
         Command::Completions { shell } => manual::completions(shell).await?,
