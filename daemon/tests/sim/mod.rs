@@ -10,6 +10,7 @@ mod life;
 mod races;
 mod schedule;
 mod steps;
+mod table;
 pub mod token;
 
 use std::collections::BTreeMap;
