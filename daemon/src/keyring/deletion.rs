@@ -84,7 +84,8 @@ impl Keyring {
     ) -> Result<Changed, Failure> {
         let decide = |key: &KeyRecord| {
             let (state, _) = permitted(key, Action::Cancel { enable })?;
-            let kept = KeyRecord { state, deletion_date: None, ..key.clone() };
+            let next_rotation = self.rotation_date(key);
+            let kept = KeyRecord { state, deletion_date: None, next_rotation, ..key.clone() };
             Ok(Decision::write(kept, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
