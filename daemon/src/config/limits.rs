@@ -47,6 +47,8 @@ const RECORDS: RangeInclusive<u64> = 16..=100_000_000;
 const STORE_CACHE: RangeInclusive<u64> = MIB..=1024 * GIB;
 /// Between two attempts at an HSM: each may cost it a login.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+/// Wrapping keys of a kind that lie ready.
+const AHEAD: RangeInclusive<u64> = 0..=64;
 
 /// Bytes of the ballast on the state directory's disk; a quarter is what one group of
 /// commits may take.
@@ -79,6 +81,7 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
     let store_queue = count(t, "store_queue", default.store_queue, &QUEUE);
     let hsm_retry = time(t, "hsm_retry", default.hsm_retry, &RETRY);
     let ballast_bytes = size(t, "ballast_bytes", default.ballast_bytes, &BALLAST);
+    let wrapping_keys_ahead = count(t, "wrapping_keys_ahead", default.wrapping_keys_ahead, &AHEAD);
     Ok(Limits {
         max_body: max_body?,
         max_plaintext: max_plaintext?,
@@ -97,6 +100,7 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
         store_queue: store_queue?,
         hsm_retry: hsm_retry?,
         ballast_bytes: ballast_bytes?,
+        wrapping_keys_ahead: wrapping_keys_ahead?,
     })
 }
 

@@ -384,6 +384,8 @@ pub struct Limits {
     pub hsm_retry: Duration,
     /// Bytes of the file that keeps room on the state directory's disk.
     pub ballast_bytes: u64,
+    /// Wrapping keys for imports that are made ahead: so many RSA_2048, one of each other kind.
+    pub wrapping_keys_ahead: usize,
 }
 
 impl Default for Limits {
@@ -406,6 +408,7 @@ impl Default for Limits {
             store_queue: 4096,
             hsm_retry: Duration::from_secs(5),
             ballast_bytes: 32 << 20,
+            wrapping_keys_ahead: 2,
         }
     }
 }
