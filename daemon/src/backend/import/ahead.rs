@@ -112,11 +112,11 @@ impl Ahead {
         let wanted = if kind.0 == WrappingKeySpec::Rsa2048 { self.most } else { self.most.min(1) };
         {
             let mut all = self.lock();
-            let shelf = all.entry(kind).or_default();
-            if shelf.making || shelf.ready.len() >= wanted {
+            let kept = all.entry(kind).or_default();
+            if kept.making || kept.ready.len() >= wanted {
                 return;
             }
-            shelf.making = true;
+            kept.making = true;
         }
         let ahead = Arc::clone(self);
         let begun = match kind.1 {
@@ -137,10 +137,10 @@ impl Ahead {
 
     fn made(self: &Arc<Self>, kind: Kind, made: Result<WrappingPair, Failure>) {
         let mut all = self.lock();
-        let shelf = all.entry(kind).or_default();
-        shelf.making = false;
+        let kept = all.entry(kind).or_default();
+        kept.making = false;
         match made {
-            Ok(pair) => shelf.ready.push(pair),
+            Ok(pair) => kept.ready.push(pair),
             Err(error) => {
                 tracing::warn!(spec = %kind.0, %error, "no wrapping key could be made ahead");
                 return;
