@@ -57,6 +57,9 @@ impl From<StoreError> for Failure {
             StoreError::ExportLost => {
                 Self::new(Code::Busy, "too much changed while the backup was read; begin it again")
             }
+            StoreError::Rewrite(_) => {
+                Self::new(Code::StoreUnavailable, "the store couldn't be rewritten; see the daemon's log")
+            }
             StoreError::Damaged(_) => {
                 Self::new(Code::StoreUnavailable, "a record is damaged; see the daemon's log")
             }

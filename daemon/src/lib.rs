@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod ops;
 pub mod policy;
 pub mod resolve;
+pub mod scheduler;
 pub mod server;
 pub mod service;
 pub mod space;

@@ -8,7 +8,7 @@ use claviger_protocol::{KeyRef, Request, Resource};
 
 use crate::audit::Trail;
 use crate::failure::Failure;
-use crate::identity::Caller;
+use crate::identity::{Caller, EndpointKind};
 use crate::keyring::{KeyEntry, Keyring};
 
 /// A call whose keys have been found. Only [`resolve`] makes one.
@@ -76,7 +76,9 @@ pub async fn resolve(
     let mut targets = Vec::new();
     for resource in request.resources() {
         let target = match resource {
+            Resource::Key(key) if hidden(caller, key) => Target::Key(None),
             Resource::Key(key) => Target::Key(keyring.clone()?.find(key).await?),
+            Resource::Alias(alias) => Target::Key(keyring.clone()?.find(&alias.into()).await?),
             Resource::BlobKey(Some(id)) => Target::Blob(keyring.clone()?.find(&KeyRef::Id(id)).await?),
             Resource::BlobKey(None) => Target::Blob(None),
             Resource::Project(_) | Resource::Domain => Target::Other,
@@ -87,4 +89,11 @@ pub async fn resolve(
         targets.push(target);
     }
     Ok(Resolved { caller: Arc::clone(caller), request, targets, as_of })
+}
+
+/// An access point knows the default key of its own service by name, and of no other.
+fn hidden(caller: &Caller, key: &KeyRef) -> bool {
+    let KeyRef::Alias(alias) = key else { return false };
+    let own = caller.endpoint.service.as_ref().is_some_and(|service| service.default_alias() == *alias);
+    caller.endpoint.kind == EndpointKind::App && alias.ends_with("/default") && !own
 }

@@ -7,7 +7,9 @@
 //! No sockets here: simulation calls the same function.
 
 mod exit;
+mod first_use;
 mod reply;
+mod trails;
 
 use std::ops::Deref;
 use std::pin::{Pin, pin};
@@ -18,13 +20,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, BatchReply};
-use claviger_protocol::ops::{Access, AuditSync};
+use claviger_protocol::ops::Access;
 use claviger_protocol::{Code, Header, Opcode, Reply, Request, SecretBytes};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::admission::{Admission, behind};
-use crate::audit::{AuditLog, Closed, Event, Outbox, Trail};
+use crate::audit::{AuditLog, Closed, Outbox, Trail};
 use crate::backend::hsm::pool::Pool;
 use crate::backup::Backups;
 use crate::config::Limits;
@@ -238,11 +240,14 @@ impl Service {
 
     /// The pipeline.
     async fn steps(
-        &self,
+        self: &Arc<Self>,
         caller: &Arc<Caller>,
         request: Request,
         trail: &mut Trail,
     ) -> Result<Reply, Failure> {
+        if let Some(service) = &caller.endpoint.service {
+            Box::pin(self.first_use(caller, service, &request, trail.request_id())).await?;
+        }
         let resolved = resolve(self.keyring(), caller, request, trail).await?;
         let permit = policy::authorise(resolved)?;
         let admitted = self.admission.enter(permit)?;
@@ -262,7 +267,7 @@ impl Service {
         request: Request,
         mut trail: Trail,
     ) -> (Result<Reply, Failure>, Closed) {
-        if !self.log.ready(|| self.resumed()) {
+        if !self.can_record() {
             let failure = Failure::new(Code::AuditUnavailable, UNRECORDABLE);
             return (Err(failure), trail.close(Code::AuditUnavailable));
         }
@@ -390,39 +395,6 @@ impl Service {
         if body.len() > self.limits().max_body as usize { Err(Code::ReplyTooLarge.into()) } else { Ok(body) }
     }
 
-    fn open_trail(
-        &self,
-        caller: &Caller,
-        request_id: u64,
-        opcode: Opcode,
-        began: Duration,
-    ) -> Result<Trail, Failure> {
-        let row = opcode.row();
-        if row.audit == AuditSync::None {
-            return Ok(Trail::none(self.edge.clock.clone(), Arc::clone(&self.log)));
-        }
-        let event_id = self.edge.entropy.uuid()?;
-        let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, Some(row));
-        Ok(Trail::new(event, began, self.edge.clock.clone(), Arc::clone(&self.log)))
-    }
-
-    /// The event that finds out whether the audit log can be written again.
-    fn resumed(&self) -> Option<Event> {
-        let event_id = self.edge.entropy.uuid().ok()?;
-        Some(Event::internal(event_id, self.edge.clock.now(), "auditResumed"))
-    }
-
-    /// The event of a request that could not be read.
-    fn refused(&self, caller: &Caller, request_id: u64, opcode: u16, code: Code) -> Closed {
-        let Ok(event_id) = self.edge.entropy.uuid() else {
-            return Closed::default();
-        };
-        let row = Opcode::from_number(opcode).map(Opcode::row);
-        let event = Event::of_request(event_id, self.edge.clock.now(), caller, request_id, row);
-        let began = self.edge.clock.elapsed();
-        Trail::new(event, began, self.edge.clock.clone(), Arc::clone(&self.log)).close(code)
-    }
-
     fn deadline(&self, frame: &Frame) -> Duration {
         let wanted = match frame.header.deadline_ms {
             0 => self.limits().default_deadline,
@@ -445,14 +417,6 @@ impl Service {
             timer.as_mut().poll(cx).map(|()| None)
         })
         .await
-    }
-
-    /// Records events that no reply waits for.
-    fn record(&self, closed: Closed) {
-        match self.log.record(closed.events()) {
-            Ok(_) => self.outbox.recorded(closed.settle()),
-            Err(_) => self.outbox.owe(closed.settle()),
-        }
     }
 }
 

@@ -129,6 +129,14 @@ impl Space {
         !self.is_read_only()
     }
 
+    /// Whether so many bytes more may be written by what can wait: the ballast comes first,
+    /// and twice what a change needs stays free.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(self.missing()).saturating_add(2 * self.floor());
+        !self.is_read_only() && (self.free)(&self.dir).is_ok_and(|free| free >= wanted)
+    }
+
     fn refuse_changes(&self, free: u64) {
         if self.started.load(Ordering::Acquire) && !self.read_only.swap(true, Ordering::AcqRel) {
             let dir = self.dir.display();
@@ -260,6 +268,24 @@ mod tests {
         space.started();
         assert!(space.look());
         assert_eq!(disk.ballast(), 0);
+    }
+
+    #[test]
+    fn what_can_wait_has_no_room_in_the_ballast_nor_in_what_changes_need() {
+        let disk = Disk::new(10 * SIZE);
+        let space = disk.open();
+        assert!(!space.has_room(10 * SIZE - SIZE - 2 * FLOOR + 1), "the ballast comes first");
+        assert!(space.has_room(10 * SIZE - SIZE - 2 * FLOOR));
+        space.started();
+        assert!(!space.has_room(10 * SIZE - SIZE - 2 * FLOOR + 1), "it is there");
+        assert!(space.has_room(10 * SIZE - SIZE - 2 * FLOOR));
+        assert!(!space.has_room(u64::MAX));
+        disk.set(SIZE + 2 * FLOOR - 1);
+        assert!(space.look() && !space.has_room(0), "changes have");
+        disk.set(SIZE);
+        space.look();
+        disk.set(10 * SIZE);
+        assert!(space.is_read_only() && !space.has_room(0));
     }
 
     #[test]

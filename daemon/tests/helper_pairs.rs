@@ -41,6 +41,7 @@ fn configuration(dir: &Path, isolation: Isolation) -> Config {
             mode: 0o600,
             owner: None,
             group: None,
+            service: None,
         },
         endpoints: Vec::new(),
         hsm: vec![MemberConfig {

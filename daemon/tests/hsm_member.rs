@@ -22,7 +22,14 @@ fn configuration(dir: &Path, profile: Profile) -> Config {
         dev: true,
         allow_software_tokens: true,
         lock_memory: LockMemory::Off,
-        admin: EndpointConfig { name: "admin".to_owned(), socket, mode: 0o600, owner: None, group: None },
+        admin: EndpointConfig {
+            name: "admin".to_owned(),
+            socket,
+            mode: 0o600,
+            owner: None,
+            group: None,
+            service: None,
+        },
         endpoints: Vec::new(),
         hsm: vec![MemberConfig {
             name: "embedded".to_owned(),

@@ -87,8 +87,27 @@ codes! {
     KeyExhausted = 35 never "the key has encrypted as much as is safe; rotate it",
     /// A pair with several versions: the call must name one.
     KeyVersionRequired = 36 never "the key has several versions; name the one that is meant",
+    /// This kind of key never does that, whatever its state; the message says why.
+    UnsupportedByKey = 37 never "this kind of key doesn't allow this",
+    /// Deletion protection is on.
+    DeletionProtected = 38 never "the key is protected against deletion; take the protection off first",
+    /// Access points used the key lately.
+    KeyInUse = 39 never "access points used the key lately; force the deletion if it is meant",
     /// The ciphertext, its context or its key don't fit together.
     InvalidCiphertext = 40 never "the ciphertext can't be decrypted with this context",
+    /// The import token isn't one for this key, was altered, or has failed too often.
+    InvalidImportToken = 41 never "the import token can't be used for this key; ask for new import parameters",
+    /// The import token is over.
+    ImportTokenExpired = 42 never "the import token has expired; ask for new import parameters",
+    /// The encrypted material can't be opened, or isn't what the key's spec needs. One answer
+    /// for every reason.
+    InvalidMaterial = 43 never "the encrypted material can't be used: wrong padding, length or layout for this key",
+    /// Another material than the key's first.
+    MaterialMismatch = 44 never "the key is bound to its first material, and this is another",
+    /// A bound that isn't a rate: so many aliases, tags, versions and no more.
+    LimitExceeded = 45 never "there are as many of these as there may be",
+    /// A project that still holds something.
+    NotEmpty = 46 never "it still holds something; empty it first",
     /// A queue is full.
     Busy = 50 retry "too much at once; try again",
     /// Over a rate limit; the reply says when to come back.

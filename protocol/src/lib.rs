@@ -30,7 +30,7 @@ pub use blob::{BlobError, BlobHeader, BlobRef, Suite};
 pub use code::Code;
 pub use context::EncryptionContext;
 pub use frame::{FrameError, Header};
-pub use names::{Alias, Description, KeyRef, ProjectName, Tag};
+pub use names::{Alias, Description, KeyRef, ProjectName, ServiceName, Tag, TagKey};
 pub use ops::{Opcode, Operation, Reply, Request, Resource, Row};
 pub use secret::SecretBytes;
 pub use values::{DataKeySize, DataKeySpec, KeyOrigin, KeySpec, KeyState, KeyUsage, Protection};

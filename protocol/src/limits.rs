@@ -52,6 +52,22 @@ pub const MAX_PROOF_LEN: usize = 64;
 pub const MIN_ROTATION_DAYS: u16 = 7;
 /// Longest rotation period, in days.
 pub const MAX_ROTATION_DAYS: u16 = 730;
+/// Shortest wait for a deletion, in days; the daemon asks for 7 or more unless it runs with `--dev`.
+pub const MIN_DELETION_DAYS: u16 = 0;
+/// Longest wait for a deletion, in days.
+pub const MAX_DELETION_DAYS: u16 = 1096;
+/// Aliases of one key.
+pub const MAX_ALIASES: usize = 50;
+/// Versions of one key.
+pub const MAX_VERSIONS: u32 = 10_000;
+/// Largest name of a local service, in bytes.
+pub const MAX_SERVICE_LEN: usize = 64;
+/// Bytes of encrypted material: PKCS#8 of RSA-4096 is 2,400, wrapped and behind an RSA block.
+pub const MAX_ENCRYPTED_MATERIAL_LEN: usize = 8192;
+/// Bytes of an encrypted ephemeral key: one block of RSA-4096, or an SM2 ciphertext.
+pub const MAX_ENCRYPTED_EPHEMERAL_KEY_LEN: usize = 1024;
+/// Bytes of an import token.
+pub const MAX_IMPORT_TOKEN_LEN: usize = 256;
 /// Bytes of a public key that a caller brings (SubjectPublicKeyInfo, DER); RSA-4096 has 550.
 pub const MAX_PUBLIC_KEY_LEN: usize = 1024;
 /// Bytes of an SM2 user id.

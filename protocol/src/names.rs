@@ -5,7 +5,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-use crate::limits::{MAX_DESCRIPTION_CHARS, MAX_NAME_LEN, MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS, MAX_TAGS};
+use crate::limits::{
+    MAX_DESCRIPTION_CHARS, MAX_NAME_LEN, MAX_SERVICE_LEN, MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS, MAX_TAGS,
+};
 use crate::list;
 
 /// A name breaks its rule; the message says which.
@@ -26,6 +28,9 @@ pub enum NameError {
     /// Neither a key id nor an alias.
     #[error("a key is named by its id (a UUID) or by an alias (alias/…)")]
     KeyRef,
+    /// A service's name breaks its rule.
+    #[error("a service's name has 1 to 64 of A-Z a-z 0-9 _ -")]
+    Service,
     /// Over 255 characters, or a control character.
     #[error("a description has at most 255 characters, none of them control characters")]
     Description,
@@ -115,6 +120,23 @@ checked_text! {
 }
 
 checked_text! {
+    /// A local service that has a default key, `alias/<service>/default`.
+    ServiceName, |text| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        let fits = (1..=MAX_SERVICE_LEN).contains(&text.len()) && text.bytes().all(allowed);
+        if fits { Ok(()) } else { Err(NameError::Service) }
+    }
+}
+
+checked_text! {
+    /// The key of a tag.
+    TagKey, |text| {
+        let fits = (1..=MAX_TAG_KEY_CHARS).contains(&text.chars().count());
+        if fits && !text.chars().any(char::is_control) { Ok(()) } else { Err(NameError::Tag) }
+    }
+}
+
+checked_text! {
     /// Free text about a key: at most 255 Unicode characters, no control characters.
     #[derive(Default)]
     Description, |text| {
@@ -137,6 +159,20 @@ pub enum KeyRef {
     /// An alias that points at it. Unlike [`Alias`], which is for making one, this
     /// may be a reserved name: default keys are *used* by theirs.
     Alias(String),
+}
+
+impl ServiceName {
+    /// The alias of its default key.
+    #[must_use]
+    pub fn default_alias(&self) -> String {
+        format!("alias/{self}/default")
+    }
+}
+
+impl From<&Alias> for KeyRef {
+    fn from(alias: &Alias) -> Self {
+        Self::Alias(alias.0.clone())
+    }
 }
 
 impl std::str::FromStr for KeyRef {
@@ -297,6 +333,32 @@ mod tests {
         assert_eq!("alias/s3/default".parse(), Ok(KeyRef::Alias("alias/s3/default".into())));
         assert_eq!(id.simple().to_string().parse::<KeyRef>(), Err(NameError::KeyRef));
         assert_eq!("nonsense".parse::<KeyRef>(), Err(NameError::KeyRef));
+    }
+
+    #[test]
+    fn a_services_name_is_one_part_of_its_default_keys_alias() {
+        for (text, fits) in [
+            ("s3", true),
+            ("object-store_2", true),
+            ("", false),
+            ("a/b", false),
+            ("a:b", false),
+            ("é", false),
+        ] {
+            assert_eq!(ServiceName::new(text).is_ok(), fits, "{text:?}");
+        }
+        assert!(ServiceName::new("s".repeat(64)).is_ok());
+        assert_eq!(ServiceName::new("s".repeat(65)), Err(NameError::Service));
+        let alias = ServiceName::new("s3").unwrap().default_alias();
+        assert_eq!(alias.parse(), Ok(KeyRef::Alias("alias/s3/default".into())));
+        assert_eq!(Alias::new(alias), Err(NameError::ReservedAlias));
+    }
+
+    #[test]
+    fn what_is_a_tags_key_is_a_tag_key() {
+        for text in ["k", "", "a\tb", "钥", &"钥".repeat(128), &"k".repeat(129)] {
+            assert_eq!(TagKey::new(text).is_ok(), Tag::new(text, "v").is_ok(), "{text:?}");
+        }
     }
 
     #[test]

@@ -4,22 +4,33 @@
 
 use crate::blob::BlobRef;
 use crate::body::{
-    AsymmetricDecryptReply, AsymmetricDecryptRequest, AsymmetricEncryptReply, AsymmetricEncryptRequest,
-    AsymmetricSignReply, AsymmetricSignRequest, AsymmetricVerifyReply, AsymmetricVerifyRequest, BatchReply,
-    BatchRequest, BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest, DecryptReply,
-    DecryptRequest, DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest,
-    DisableKeyRequest, EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest,
-    ExportDataKeyReply, ExportDataKeyRequest, GenerateAndExportDataKeyReply, GenerateAndExportDataKeyRequest,
+    AliasReply, AsymmetricDecryptReply, AsymmetricDecryptRequest, AsymmetricEncryptReply,
+    AsymmetricEncryptRequest, AsymmetricSignReply, AsymmetricSignRequest, AsymmetricVerifyReply,
+    AsymmetricVerifyRequest, BatchReply, BatchRequest, BeginBackupReply, BeginBackupRequest,
+    CancelKeyDeletionRequest, CreateAliasRequest, CreateDefaultKeyRequest, CreateKeyReply, CreateKeyRequest,
+    CreateKeyVersionRequest, CreateProjectRequest, DecryptReply, DecryptRequest, DeleteAliasRequest,
+    DeleteKeyMaterialReply, DeleteKeyMaterialRequest, DeleteProjectRequest, DescribeBlobReply,
+    DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest, DescribeKeyVersionReply,
+    DescribeKeyVersionRequest, DetectAssociationReply, DetectAssociationRequest, DisableKeyRequest,
+    EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest, ExportDataKeyReply,
+    ExportDataKeyRequest, GenerateAndExportDataKeyReply, GenerateAndExportDataKeyRequest,
     GenerateDataKeyPairReply, GenerateDataKeyPairRequest, GenerateDataKeyPairWithoutPlaintextReply,
     GenerateDataKeyPairWithoutPlaintextRequest, GenerateDataKeyReply, GenerateDataKeyRequest,
-    GenerateDataKeyWithoutPlaintextRequest, GenerateMacReply, GenerateMacRequest, GetPublicKeyReply,
-    GetPublicKeyRequest, GetRandomReply, GetRandomRequest, HelloReply, HelloRequest, KeyStatesReply,
-    ListKeysReply, ListKeysRequest, MessageDigestReply, MessageDigestRequest, PingReply, PingRequest,
-    ReEncryptReply, ReEncryptRequest, ReadBackupReply, ReadBackupRequest, StatusReply, StatusRequest,
-    VerifyBackupReply, VerifyBackupRequest, VerifyMacReply, VerifyMacRequest,
+    GenerateDataKeyWithoutPlaintextRequest, GenerateMacReply, GenerateMacRequest,
+    GetParametersForImportReply, GetParametersForImportRequest, GetPublicKeyReply, GetPublicKeyRequest,
+    GetRandomReply, GetRandomRequest, HelloReply, HelloRequest, ImportKeyMaterialReply,
+    ImportKeyMaterialRequest, KeyChangeReply, KeyDeletionsReply, KeyStatesReply, ListAliasByUuidRequest,
+    ListAliasKeysReply, ListAliasKeysRequest, ListAliasReply, ListAliasRequest, ListKeyVersionsReply,
+    ListKeyVersionsRequest, ListKeysReply, ListKeysRequest, ListProjectsReply, ListProjectsRequest,
+    ListSymmetricKeysRequest, ListTagsReply, ListTagsRequest, MessageDigestReply, MessageDigestRequest,
+    MoveResourceRequest, NewKeyVersionReply, PingReply, PingRequest, ProjectReply, ProtectKeyRequest,
+    ReEncryptReply, ReEncryptRequest, ReadBackupReply, ReadBackupRequest, RotateKeyRequest,
+    ScheduleKeyDeletionRequest, StatusReply, StatusRequest, TagResourceRequest, UnprotectKeyRequest,
+    UntagResourceRequest, UpdateAliasRequest, UpdateKeyDescriptionRequest, UpdateRotationPolicyReply,
+    UpdateRotationPolicyRequest, VerifyBackupReply, VerifyBackupRequest, VerifyMacReply, VerifyMacRequest,
 };
 use crate::codec::{self, DecodeError, EncodeError};
-use crate::names::{KeyRef, ProjectName};
+use crate::names::{Alias, KeyRef, ProjectName};
 use uuid::Uuid;
 
 /// Which endpoints serve an operation.
@@ -103,6 +114,8 @@ pub enum AuditSync {
 pub enum Resource<'a> {
     /// A key, named by the caller.
     Key(&'a KeyRef),
+    /// The key that an alias points at.
+    Alias(&'a Alias),
     /// The key that a ciphertext blob names; `None` if the blob can't be read.
     BlobKey(Option<Uuid>),
     /// A project, for calls that name no key.
@@ -293,9 +306,76 @@ operations! {
         Any Management Read Read Store repeat alone Written,
         |r| vec![r.project.as_ref().map_or(Resource::Domain, Resource::Project)];
     0x0104 EnableKey(EnableKeyRequest) -> KeyStatesReply, "enableKey",
-        Any Management Write Write Store repeat alone Synced, |r| r.keys.iter().map(Resource::Key).collect();
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
     0x0105 DisableKey(DisableKeyRequest) -> KeyStatesReply, "disableKey",
-        Any Management Write Write Store repeat alone Synced, |r| r.keys.iter().map(Resource::Key).collect();
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
+
+    0x0106 ScheduleKeyDeletion(ScheduleKeyDeletionRequest) -> KeyDeletionsReply, "scheduleKeyDeletion",
+        Any Management Write Write Store once alone Synced, |r| each_key(&r.keys);
+    0x0107 CancelKeyDeletion(CancelKeyDeletionRequest) -> KeyStatesReply, "cancelKeyDeletion",
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
+    0x0108 ProtectKey(ProtectKeyRequest) -> KeyStatesReply, "deleteProtect",
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
+    0x0109 UnprotectKey(UnprotectKeyRequest) -> KeyStatesReply, "cancelDeleteProtect",
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
+    0x010A UpdateKeyDescription(UpdateKeyDescriptionRequest) -> KeyChangeReply, "updateKeyDescription",
+        Any Management Write Write Store repeat alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x010B TagResource(TagResourceRequest) -> KeyStatesReply, "tagResource",
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
+    0x010C UntagResource(UntagResourceRequest) -> KeyStatesReply, "untagResource",
+        Any Management Write Write Store repeat alone Synced, |r| each_key(&r.keys);
+    0x010D ListTags(ListTagsRequest) -> ListTagsReply, "listTags",
+        Any Management Read Read Store repeat alone Written, |r| vec![Resource::Key(&r.key)];
+    0x010E RotateKey(RotateKeyRequest) -> NewKeyVersionReply, "rotateKey",
+        Any Management Write Create Generate repeat alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x010F UpdateRotationPolicy(UpdateRotationPolicyRequest) -> UpdateRotationPolicyReply, "updateRotationPolicy",
+        Any Management Write Write Store repeat alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x0110 CreateKeyVersion(CreateKeyVersionRequest) -> NewKeyVersionReply, "createKeyVersion",
+        Any Management Write Create Generate repeat alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x0111 ListKeyVersions(ListKeyVersionsRequest) -> ListKeyVersionsReply, "listKeyVersions",
+        Any Management Read Read Store repeat alone Written, |r| vec![Resource::Key(&r.key)];
+    0x0112 DescribeKeyVersion(DescribeKeyVersionRequest) -> DescribeKeyVersionReply, "describeKeyVersion",
+        Any Management Read Read Store repeat alone Written, |r| vec![Resource::Key(&r.key)];
+    0x0113 GetParametersForImport(GetParametersForImportRequest) -> GetParametersForImportReply,
+        "getParametersForImport",
+        Any Management Write Read Generate repeat alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x0114 ImportKeyMaterial(ImportKeyMaterialRequest) -> ImportKeyMaterialReply, "importKeyMaterial",
+        Any Management Write Write Slow repeat alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x0115 DeleteKeyMaterial(DeleteKeyMaterialRequest) -> DeleteKeyMaterialReply, "deleteKeyMaterial",
+        Any Management Write Write Store once alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x0116 DetectAssociation(DetectAssociationRequest) -> DetectAssociationReply, "detectAssociation",
+        Any Management Read Read Store repeat alone Written, |r| vec![Resource::Key(&r.key)];
+    0x0117 CreateDefaultKey(CreateDefaultKeyRequest) -> CreateKeyReply, "createDefaultKey",
+        Admin Management Write Create Generate repeat alone Synced, |_| vec![Resource::Domain];
+    0x0118 ListAliasKeys(ListAliasKeysRequest) -> ListAliasKeysReply, "listAliasKeys",
+        Any Management Read Read Store repeat alone Written,
+        |r| vec![r.project.as_ref().map_or(Resource::Domain, Resource::Project)];
+    0x0119 ListSymmetricKeys(ListSymmetricKeysRequest) -> ListKeysReply, "listSymmetricKeys",
+        Any Management Read Read Store repeat alone Written,
+        |r| vec![r.project.as_ref().map_or(Resource::Domain, Resource::Project)];
+    0x0120 CreateAlias(CreateAliasRequest) -> AliasReply, "createAlias",
+        Any Management Write Write Store once alone Synced, |r| vec![Resource::Key(&r.key)];
+    0x0121 UpdateAlias(UpdateAliasRequest) -> AliasReply, "updateAlias",
+        Any Management Write Write Store repeat alone Synced,
+        |r| vec![Resource::Alias(&r.alias), Resource::Key(&r.key)];
+    0x0122 DeleteAlias(DeleteAliasRequest) -> AliasReply, "deleteAlias",
+        Any Management Write Write Store once alone Synced, |r| vec![Resource::Alias(&r.alias)];
+    0x0123 ListAlias(ListAliasRequest) -> ListAliasReply, "listAlias",
+        Any Management Read Read Store repeat alone Written, |_| vec![Resource::Domain];
+    0x0124 ListAliasByUuid(ListAliasByUuidRequest) -> ListAliasReply, "listAliasByUuid",
+        Any Management Read Read Store repeat alone Written, |r| vec![Resource::Key(&r.key)];
+    0x0130 CreateProject(CreateProjectRequest) -> ProjectReply, "createProject",
+        Admin Management Write Write Store once alone Synced, |r| vec![Resource::Project(&r.project)];
+    0x0131 ListProjects(ListProjectsRequest) -> ListProjectsReply, "listProjects",
+        Any Management Read Read Store repeat alone Written, |_| vec![Resource::Domain];
+    0x0132 DeleteProject(DeleteProjectRequest) -> ProjectReply, "deleteProject",
+        Admin Management Write Write Store once alone Synced, |r| vec![Resource::Project(&r.project)];
+    0x0133 MoveResource(MoveResourceRequest) -> KeyStatesReply, "moveResource",
+        Any Management Write Write Store repeat alone Synced, |r| {
+            let mut needed = each_key(&r.keys);
+            needed.push(Resource::Project(&r.project));
+            needed
+        };
 
     0x0201 Encrypt(EncryptRequest) -> EncryptReply, "encrypt",
         Any Data Read Symmetric Fast repeat batch Written, |r| vec![Resource::Key(&r.key)];
@@ -354,6 +434,10 @@ operations! {
         Admin Management Read Read Memory repeat alone Written, |_| vec![Resource::Domain];
     0x0304 VerifyBackup(VerifyBackupRequest) -> VerifyBackupReply, "verifyBackup",
         Admin Management Read Read Memory repeat alone Written, |_| vec![Resource::Domain];
+}
+
+fn each_key(keys: &[KeyRef]) -> Vec<Resource<'_>> {
+    keys.iter().map(Resource::Key).collect()
 }
 
 fn blob_key(blob: &[u8]) -> Resource<'static> {

@@ -100,6 +100,12 @@ impl Trail {
         }
     }
 
+    /// The caller's id of the request.
+    #[must_use]
+    pub fn request_id(&self) -> u64 {
+        self.open.as_ref().map(|event| event.request_id).unwrap_or_default()
+    }
+
     /// The event's id.
     #[must_use]
     pub fn event_id(&self) -> Uuid {

@@ -127,6 +127,23 @@ pub fn ecdsa_from_der(der: &[u8], len: usize) -> Option<Vec<u8>> {
     reader.is_finished().then_some(raw)
 }
 
+/// The same of a token's own signature, whose integers may lack the zero that makes them
+/// positive or have zeros too many: vendors write SM2's both ways. What is made of it with
+/// [`ecdsa_to_der`] is DER. Never for what a caller brings.
+#[must_use]
+pub fn ecdsa_from_token(der: &[u8], len: usize) -> Option<Vec<u8>> {
+    let mut reader = SliceReader::new(untagged(Tag::Sequence, der)?).ok()?;
+    let mut raw = vec![0; 2 * len];
+    let (r, s) = raw.split_at_mut(len);
+    for out in [r, s] {
+        let header = Header::decode(&mut reader).ok().filter(|header| header.tag() == Tag::Integer)?;
+        let number = reader.read_slice(header.length()).ok().filter(|number| !number.is_empty())?;
+        let zeros = number.iter().take_while(|byte| **byte == 0).count();
+        right_align(&number[zeros..], out)?;
+    }
+    reader.is_finished().then_some(raw)
+}
+
 /// An SM2 ciphertext 04 ‖ x ‖ y ‖ C3 ‖ C2 as SEQUENCE { x, y, C3, C2 }.
 #[must_use]
 pub fn sm2_cipher_to_der(raw: &[u8]) -> Option<Vec<u8>> {
@@ -239,7 +256,7 @@ fn mgf1(seed: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
             break;
         }
         let block = Zeroizing::new([seed, &counter.to_be_bytes()].concat());
-        mask.extend_from_slice(&digest(DigestAlgorithm::Sha256, &block));
+        mask.extend_from_slice(&Zeroizing::new(digest(DigestAlgorithm::Sha256, &block)));
     }
     mask.truncate(len);
     mask
@@ -303,6 +320,23 @@ mod tests {
         }
         let long = ecdsa_to_der(&[[1; 33], [1; 33]].concat()).unwrap();
         assert_eq!(ecdsa_from_der(&long, 32), None, "longer than the curve's numbers");
+    }
+
+    #[test]
+    fn a_tokens_signature_may_have_its_zeros_wrong() {
+        for (r, s) in [([0x80; 32], [1; 32]), ([0; 32], [0xFF; 32])] {
+            let raw = [r, s].concat();
+            assert_eq!(ecdsa_from_token(&ecdsa_to_der(&raw).unwrap(), 32).unwrap(), raw);
+            let bare = [&[0x30, 68, 2, 32][..], &r, &[2, 32], &s].concat();
+            assert_eq!(ecdsa_from_token(&bare, 32).unwrap(), raw, "no zero before a number");
+            let more = [&[0x30, 72, 2, 34, 0, 0][..], &r, &[2, 34, 0, 0], &s].concat();
+            assert_eq!(ecdsa_from_token(&more, 32).unwrap(), raw, "two before each");
+            assert_eq!(ecdsa_from_der(&bare, 32).or(ecdsa_from_der(&more, 32)), None, "a caller's may not");
+            for bad in [&more[..73], &[&bare[..], &[0]].concat(), &bare[2..], &[0x30, 4, 2, 0, 2, 0]] {
+                assert_eq!(ecdsa_from_token(bad, 32), None, "{bad:02x?}");
+            }
+            assert_eq!(ecdsa_from_token(&bare, 31), None, "longer than the curve's numbers");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
+use claviger_protocol::ServiceName;
 
 use super::limits::limits;
 use super::observe;
@@ -104,7 +105,14 @@ struct Endpoint<'r, 't> {
 fn admin(root: &mut Table<'_, '_>) -> Checked<EndpointConfig> {
     let (name, default) = (ADMIN.to_owned(), PathBuf::from(DEFAULT_ADMIN_SOCKET));
     let Some(entry) = root.take("admin") else {
-        return Ok(EndpointConfig { name, socket: default, mode: DEFAULT_MODE, owner: None, group: None });
+        return Ok(EndpointConfig {
+            name,
+            socket: default,
+            mode: DEFAULT_MODE,
+            owner: None,
+            group: None,
+            service: None,
+        });
     };
     let mut table = entry.table("a table [admin]")?;
     let socket = table.or("socket", default, socket_path);
@@ -123,9 +131,10 @@ fn endpoints<'r, 't>(root: &mut Table<'r, 't>) -> Checked<Vec<Endpoint<'r, 't>>>
         let socket = table.entry("socket", "the path of a socket");
         let text = name.as_ref().map_err(|reported| *reported).and_then(endpoint_name);
         let path = socket.as_ref().map_err(|reported| *reported).and_then(socket_path);
+        let service = table.or("service", None, |entry| service_name(entry).map(Some));
         let config = endpoint(&mut table, text, path);
         table.finish()?;
-        Ok(Endpoint { config: config?, name: name?, socket: socket? })
+        Ok(Endpoint { config: EndpointConfig { service: service?, ..config? }, name: name?, socket: socket? })
     }))
 }
 
@@ -137,6 +146,12 @@ fn endpoint_name(entry: &Entry<'_, '_>) -> Checked<String> {
     Ok(name)
 }
 
+fn service_name(entry: &Entry<'_, '_>) -> Checked<ServiceName> {
+    let expected = "a service's name of 1 to 64 of A-Z a-z 0-9 _ -";
+    let text = entry.string(expected, |text| ServiceName::new(text).is_ok())?;
+    ServiceName::new(text).map_err(|_| entry.refuse(expected))
+}
+
 /// What every socket has.
 fn endpoint(
     table: &mut Table<'_, '_>,
@@ -146,7 +161,14 @@ fn endpoint(
     let mode = table.or("mode", DEFAULT_MODE, mode);
     let owner = table.or("owner", None, |entry| account(entry).map(Some));
     let group = table.or("group", None, |entry| account(entry).map(Some));
-    Ok(EndpointConfig { name: name?, socket: socket?, mode: mode?, owner: owner?, group: group? })
+    Ok(EndpointConfig {
+        name: name?,
+        socket: socket?,
+        mode: mode?,
+        owner: owner?,
+        group: group?,
+        service: None,
+    })
 }
 
 /// No name and no socket twice.

@@ -4,7 +4,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use claviger_protocol::limits::{CEILING_MAX_BODY, MAX_BATCH_ITEMS, MAX_BODY_BEFORE_HELLO};
+use claviger_protocol::limits::{
+    CEILING_MAX_BODY, MAX_BATCH_ITEMS, MAX_BODY_BEFORE_HELLO, MAX_DELETION_DAYS,
+};
 
 use super::Limits;
 use super::raw::{Checked, Entry, Table, show_size};
@@ -54,6 +56,14 @@ const AHEAD: RangeInclusive<u64> = 0..=64;
 /// commits may take.
 const BALLAST: RangeInclusive<u64> = 16 * MIB..=64 * GIB;
 
+/// Days that a key waits for its deletion: the configuration may only narrow what the
+/// semantics allow.
+const DELETION: RangeInclusive<u64> = 7..=MAX_DELETION_DAYS as u64;
+/// Days back in which a use counts; 0 never asks.
+const ASSOCIATION: RangeInclusive<u64> = 0..=3650;
+/// Until destroyed material is gone from the files too: within a day, in any case.
+const ERASE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(23);
+
 /// Reads the section.
 pub(super) fn limits(mut table: Table<'_, '_>) -> Checked<Limits> {
     let limits = each(&mut table).and_then(|limits| together(&table, limits));
@@ -81,6 +91,11 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
     let store_queue = count(t, "store_queue", default.store_queue, &QUEUE);
     let hsm_retry = time(t, "hsm_retry", default.hsm_retry, &RETRY);
     let ballast_bytes = size(t, "ballast_bytes", default.ballast_bytes, &BALLAST);
+    let deletion_days_min = count(t, "deletion_days_min", default.deletion_days_min, &DELETION);
+    let deletion_days_max = count(t, "deletion_days_max", default.deletion_days_max, &DELETION);
+    let deletion_days_default = count(t, "deletion_days_default", default.deletion_days_default, &DELETION);
+    let association_days = count(t, "association_days", default.association_days, &ASSOCIATION);
+    let erase_after = time(t, "erase_after", default.erase_after, &ERASE);
     let wrapping_keys_ahead = count(t, "wrapping_keys_ahead", default.wrapping_keys_ahead, &AHEAD);
     Ok(Limits {
         max_body: max_body?,
@@ -100,6 +115,11 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
         store_queue: store_queue?,
         hsm_retry: hsm_retry?,
         ballast_bytes: ballast_bytes?,
+        deletion_days_min: deletion_days_min?,
+        deletion_days_max: deletion_days_max?,
+        deletion_days_default: deletion_days_default?,
+        association_days: association_days?,
+        erase_after: erase_after?,
         wrapping_keys_ahead: wrapping_keys_ahead?,
     })
 }
@@ -116,6 +136,11 @@ fn together(table: &Table<'_, '_>, limits: Limits) -> Checked<Limits> {
         let buffers = show_size(limits.buffer_bytes as u64);
         let found = format!("buffer_bytes {buffers} with max_body {body_shown}");
         return Err(table.refuse(found, format!("buffer_bytes ≥ {BUFFERED_BODIES} × max_body")));
+    }
+    let days = limits.deletion_days_min..=limits.deletion_days_max;
+    if !days.contains(&limits.deletion_days_default) {
+        let found = format!("deletion_days_default {}", limits.deletion_days_default);
+        return Err(table.refuse(found, "deletion_days_min ≤ deletion_days_default ≤ deletion_days_max"));
     }
     Ok(limits)
 }

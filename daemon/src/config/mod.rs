@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger_hsm_profiles::Profile;
+use claviger_protocol::ServiceName;
+use claviger_protocol::limits::MAX_DELETION_DAYS;
 use serde::{Deserialize, Serialize};
 
 use raw::Report;
@@ -177,7 +179,14 @@ impl Config {
                     format!("at most {MAX_SOCKET_PATH} bytes (sun_path): take a shorter --state-dir");
                 return Err(invalid(&format!("{name}.socket"), found, expected));
             }
-            Ok(EndpointConfig { name: name.to_owned(), socket, mode: 0o600, owner: None, group: None })
+            Ok(EndpointConfig {
+                name: name.to_owned(),
+                socket,
+                mode: 0o600,
+                owner: None,
+                group: None,
+                service: None,
+            })
         };
         let profile = Profile::load(EMBEDDED).map_err(|error| {
             invalid("hsm[0].profile", error.to_string(), "the built-in profile".to_owned())
@@ -204,7 +213,8 @@ impl Config {
             hsm: vec![member],
             metrics: None,
             log: LogConfig::default(),
-            limits: Limits::default(),
+            // Trying deletions out needn't take a week.
+            limits: Limits { deletion_days_min: 0, ..Limits::default() },
         })
     }
 }
@@ -246,6 +256,8 @@ pub struct EndpointConfig {
     pub owner: Option<String>,
     /// Group to give it, by name or number.
     pub group: Option<String>,
+    /// The local service that it is for, which has a default key.
+    pub service: Option<ServiceName>,
 }
 
 /// One member of the HSM pool.
@@ -384,6 +396,16 @@ pub struct Limits {
     pub hsm_retry: Duration,
     /// Bytes of the file that keeps room on the state directory's disk.
     pub ballast_bytes: u64,
+    /// Shortest wait of a key for its deletion, in days.
+    pub deletion_days_min: u16,
+    /// Longest wait, in days.
+    pub deletion_days_max: u16,
+    /// The wait that is meant where a call names none.
+    pub deletion_days_default: u16,
+    /// Days back in which a use of a key keeps it from being deleted without force; 0: never.
+    pub association_days: u16,
+    /// How long destroyed material's last bytes may stay in the store's files.
+    pub erase_after: Duration,
     /// Wrapping keys for imports that are made ahead: so many RSA_2048, one of each other kind.
     pub wrapping_keys_ahead: usize,
 }
@@ -408,6 +430,11 @@ impl Default for Limits {
             store_queue: 4096,
             hsm_retry: Duration::from_secs(5),
             ballast_bytes: 32 << 20,
+            deletion_days_min: 7,
+            deletion_days_max: MAX_DELETION_DAYS,
+            deletion_days_default: 30,
+            association_days: 30,
+            erase_after: Duration::from_hours(12),
             wrapping_keys_ahead: 2,
         }
     }

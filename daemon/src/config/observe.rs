@@ -133,7 +133,14 @@ fn unix(
     group: Checked<Option<String>>,
 ) -> Checked<MetricsListen> {
     let name = "metrics".to_owned();
-    Ok(MetricsListen::Unix(EndpointConfig { name, socket, mode: mode?, owner: owner?, group: group? }))
+    Ok(MetricsListen::Unix(EndpointConfig {
+        name,
+        socket,
+        mode: mode?,
+        owner: owner?,
+        group: group?,
+        service: None,
+    }))
 }
 
 enum Place {

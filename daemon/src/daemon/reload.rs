@@ -124,7 +124,10 @@ fn limits(running: &mut Limits, wanted: &Limits, report: &mut Report) {
         // It was checked against a larger max_body, which waits for a restart.
         report.waiting.push("limits.max_plaintext");
     }
-    live! { handshake_timeout idle_timeout default_deadline stop_timeout hsm_retry }
+    live! {
+        handshake_timeout idle_timeout default_deadline stop_timeout hsm_retry
+        deletion_days_min deletion_days_max deletion_days_default association_days erase_after
+    }
     macro_rules! fixed {
         ($($field:ident)+) => {$(
             if running.$field != wanted.$field {

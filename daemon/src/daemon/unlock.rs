@@ -18,7 +18,7 @@ use crate::backend::hsm::member::Member;
 use crate::backend::hsm::probe::ProbeReport;
 use crate::config::{Config, MemberConfig};
 use crate::edge::{Edge, Worker};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, Rules};
 use crate::service::Service;
 use crate::store::{SledStore, Store};
 
@@ -99,9 +99,12 @@ impl Unlock {
         let specs = spec_statuses(&member.report);
         self.service.pool.up(&member.name, epoch, specs, self.edge.clock.now());
         self.service.pool.locked("the store's records are being read");
-        let allow = self.config.dev || self.config.allow_software_tokens;
+        let rules = Rules {
+            allow_software_tokens: self.config.dev || self.config.allow_software_tokens,
+            services: self.config.endpoints.iter().filter_map(|endpoint| endpoint.service.clone()).collect(),
+        };
         let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
-        let keyring = Keyring::open(self.edge.clone(), store, domain, member, allow, &self.config.limits)
+        let keyring = Keyring::open(self.edge.clone(), store, domain, member, rules, &self.config.limits)
             .await
             .map_err(|failure| {
                 Locked::Fatal(format!("the store's records can't be read: {}", failure.message))

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::supervisor::{self, Supervisor};
 use crate::edge::{Clock, Tasks};
+use crate::scheduler;
 use crate::service::Service;
 use crate::store::{SledStore, Store, StoreError};
 
@@ -39,6 +40,7 @@ pub(super) fn start(
         let (service, store) = (Arc::clone(service), Arc::clone(store) as Arc<dyn Store>);
         tasks.spawn(stay_alive(service, store, period, halt.clone()));
     }
+    tasks.spawn(scheduler::run(Arc::clone(service), halt.clone()));
     tasks.spawn(sweep(Arc::clone(service), halt.clone()))
 }
 
@@ -93,7 +95,9 @@ async fn sweep(service: Arc<Service>, halt: CancellationToken) {
         let goes_on = pause(&service.edge.clock, SWEEP_EVERY, &halt).await;
         // On a full disk there is nothing that it could change.
         let full = service.disk_is_full();
-        if !full && let Err(failure) = sweep_once(&service, sweeps.is_multiple_of(SWEEPS_PER_PURGE)).await {
+        // Uses of keys are written down now and then, and at the end.
+        let purge = sweeps.is_multiple_of(SWEEPS_PER_PURGE);
+        if !full && let Err(failure) = sweep_once(&service, purge, purge || !goes_on).await {
             tracing::warn!(%failure, "upkeep of the store failed; it will be tried again");
         }
         if !goes_on {
@@ -103,7 +107,7 @@ async fn sweep(service: Arc<Service>, halt: CancellationToken) {
     }
 }
 
-async fn sweep_once(service: &Service, purge: bool) -> Result<(), crate::failure::Failure> {
+async fn sweep_once(service: &Service, purge: bool, uses: bool) -> Result<(), crate::failure::Failure> {
     let Ok(keyring) = service.keyring() else {
         return Ok(());
     };
@@ -125,6 +129,9 @@ async fn sweep_once(service: &Service, purge: bool) -> Result<(), crate::failure
             service.outbox.recorded(done);
             return Err(failure);
         }
+    }
+    if uses {
+        keyring.write_associations().await?;
     }
     if purge {
         let before = service.edge.clock.now().saturating_sub(ORPHAN_AGE_MS);

@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use claviger_protocol::ServiceName;
 use nix::sys::socket::{getsockopt, sockopt};
 
 /// What an endpoint is.
@@ -23,6 +24,8 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// What it is.
     pub kind: EndpointKind,
+    /// The local service that it is for; decides whose default key its callers have.
+    pub service: Option<ServiceName>,
 }
 
 /// The kernel's word for the process at the other end.
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn only_root_and_the_daemons_user_are_administrators() {
-        let endpoint = |kind| Endpoint { name: "x".into(), kind };
+        let endpoint = |kind| Endpoint { name: "x".into(), kind, service: None };
         let peer = |uid| Peer { uid, gid: 0, pid: 1, pidfd: None };
         for (kind, uid, want) in [
             (EndpointKind::Admin, 0, true),

@@ -78,6 +78,11 @@ impl<K: Eq + Hash + Clone, V> LoadingCache<K, V> {
         self.cache.remove(key);
     }
 
+    /// Drops every value whose key isn't wanted any more.
+    pub fn retain(&self, wanted: impl Fn(&K) -> bool) {
+        self.cache.retain(|key, _| wanted(key));
+    }
+
     /// How often a value was here, and how often it had to be loaded.
     pub fn counts(&self) -> &CacheCounts {
         &self.counts

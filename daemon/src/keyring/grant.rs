@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use claviger_protocol::{Code, KeyUsage};
 
-use super::state::{Action, Verdict, allows};
+use super::change::permitted;
+use super::state::Action;
 use super::{KeyEntry, Keyring};
 use crate::admission::Admitted;
 use crate::failure::Failure;
@@ -41,6 +42,7 @@ impl Keyring {
             self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?
         };
         check(&current, usage)?;
+        self.note_use(&current, &admitted.permit().resolved().caller().endpoint.name);
         Ok(Grant { key: current, as_of })
     }
 
@@ -56,10 +58,7 @@ impl Keyring {
 }
 
 fn check(key: &KeyEntry, usage: KeyUsage) -> Result<(), Failure> {
-    match allows(key.record.state, Action::Use) {
-        Verdict::Yes(_) | Verdict::Already => {}
-        Verdict::No(why) => return Err(Failure::new(Code::InvalidKeyState, why)),
-    }
+    permitted(&key.record, Action::Use)?;
     if key.record.usage == usage {
         Ok(())
     } else {

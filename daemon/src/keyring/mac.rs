@@ -12,6 +12,9 @@ use super::{Grant, Keyring};
 use crate::backend::hsm::command::{Command, HsmError};
 use crate::failure::Failure;
 
+/// Versions looked up in one read.
+const VERSIONS_AT_ONCE: usize = 16;
+
 impl Keyring {
     /// A MAC of the message under the granted key's primary version.
     pub async fn mac(
@@ -28,7 +31,8 @@ impl Keyring {
         Ok((primary, mac.expose().to_vec()))
     }
 
-    /// Whether a MAC is right: of the version that is named, or of the primary one.
+    /// Whether a MAC is right: of the version that is named, else of the primary one or of
+    /// an older one. Which version it was; the primary one where it is of none.
     pub async fn verify_mac(
         &self,
         grant: &Grant,
@@ -38,11 +42,53 @@ impl Keyring {
         mac: &[u8],
     ) -> Result<(Uuid, bool), Failure> {
         let algorithm = fits(grant, algorithm)?;
-        let version_id = version.or(grant.key().record.primary_version).ok_or(Code::Internal)?;
-        let made = self.mac_with(grant, version_id, algorithm, message).await?;
-        let made = made.ok_or_else(no_such_version)?;
+        let first = version.or(grant.key().record.primary_version).ok_or(Code::Internal)?;
+        let mut valid = self.is_mac_of(grant, first, algorithm, message, mac).await?;
+        let mut found = first;
+        if version.is_none() && !valid && grant.key().record.version_count > 1 {
+            let older = self.older_mac(grant, first, algorithm, message, mac).await?;
+            (found, valid) = older.map_or((first, false), |version| (version, true));
+        }
         self.recheck(grant).await?;
-        Ok((version_id, made.expose().ct_eq(mac).into()))
+        Ok((found, valid))
+    }
+
+    /// The newest of the other versions that a MAC is of.
+    async fn older_mac(
+        &self,
+        grant: &Grant,
+        first: Uuid,
+        algorithm: MacAlgorithm,
+        message: &SecretBytes,
+        mac: &[u8],
+    ) -> Result<Option<Uuid>, Failure> {
+        let key_id = grant.key().record.key_id;
+        let mut before = None;
+        loop {
+            let versions = self.versions(key_id, before, VERSIONS_AT_ONCE).await?;
+            for version in &versions {
+                let id = version.version_id;
+                if id != first && self.is_mac_of(grant, id, algorithm, message, mac).await? {
+                    return Ok(Some(id));
+                }
+            }
+            match versions.last() {
+                Some(last) if versions.len() == VERSIONS_AT_ONCE => before = Some(last.number),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    async fn is_mac_of(
+        &self,
+        grant: &Grant,
+        version_id: Uuid,
+        algorithm: MacAlgorithm,
+        message: &SecretBytes,
+        mac: &[u8],
+    ) -> Result<bool, Failure> {
+        let made = self.mac_with(grant, version_id, algorithm, message).await?;
+        Ok(made.ok_or_else(no_such_version)?.expose().ct_eq(mac).into())
     }
 
     /// `None` where the key has no such version.

@@ -55,7 +55,7 @@ impl Keyring {
     /// public one.
     pub async fn new_pair(&self, spec: KeyPairSpec) -> Result<(SecretBytes, Vec<u8>), Failure> {
         let entropy = self.edge.entropy.clone();
-        self.crew.run(move || PrivateKey::generate(spec, &entropy)).await?
+        self.crew.make(move || PrivateKey::generate(spec, &entropy)).await?
     }
 
     fn sealed(

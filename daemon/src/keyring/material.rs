@@ -9,6 +9,7 @@ use claviger_protocol::secret::Bytes;
 use claviger_protocol::{Code, KeySpec, KeyUsage, Protection, Suite};
 use uuid::Uuid;
 
+use super::asymmetric::no_such_version;
 use super::record::{KeyRecord, Location, VersionRecord, location};
 use super::uses::Uses;
 use super::{KeyEntry, Keyring, VersionEntry};
@@ -149,6 +150,9 @@ pub(super) fn sealed_location(sealed: Vec<u8>) -> Location {
 }
 
 fn find(record: &VersionRecord, kind: u8) -> Result<&Location, Failure> {
+    if record.destroyed_at.is_some() {
+        return Err(Failure::new(Code::InvalidKeyState, "the key's material was destroyed; import it again"));
+    }
     record.locations.iter().find(|location| location.kind == kind).ok_or_else(|| {
         tracing::error!(version = %record.version_id, "a version has no material of the kind its suite needs");
         Failure::new(Code::Internal, "the key version has no material; see the daemon's log")
@@ -179,16 +183,23 @@ impl Keyring {
         if let Some(ready) = self.materials.get(&name) {
             return Ok((ready.key_id == key_id).then_some(ready));
         }
-        let Some(version) = self.version(key_id, version_id).await? else {
-            return Ok(None);
+        // Read within the load: material that is destroyed meanwhile is forgotten with it.
+        let load = async {
+            match self.version(key_id, version_id).await? {
+                Some(version) => self.make_ready(key, &version, lane).await,
+                None => Err(no_such_version()),
+            }
         };
-        Ok(Some(self.materials.get_or_load(&name, self.make_ready(key, &version, lane)).await?))
+        if self.version(key_id, version_id).await?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.materials.get_or_load(&name, load).await?))
     }
 
     async fn make_ready(&self, key: &KeyEntry, version: &VersionEntry, lane: u8) -> Result<Ready, Failure> {
         let (key, record) = (&key.record, &version.record);
         let material = if key.protection == Protection::Software {
-            self.open_software(key, record)?
+            self.open_software(key, record).await?
         } else {
             let template = template(key.spec, key.usage, record.suite)?;
             self.hold(self.unwrap(key, record, template, lane).await?, template, record.version_id)?
@@ -214,7 +225,7 @@ impl Keyring {
         })
     }
 
-    fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
+    async fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
         let place = (record.key_id, record.version_id, key.spec);
         let sealed = &find(record, location::SEALED)?.blob.0;
         let material = software::open_material(self.domain.keys.software_seal(), place, sealed)?;
@@ -222,7 +233,9 @@ impl Keyring {
             return Err(HsmError::CheckValueMismatch.into());
         }
         if let Some(pair) = key.spec.pair() {
-            return Ok(Material::SoftwarePair(Arc::new(PrivateKey::from_pkcs8(pair, &material)?)));
+            // The library checks the numbers of an RSA key: milliseconds.
+            let read = self.crew.run(move || PrivateKey::from_pkcs8(pair, &material)).await??;
+            return Ok(Material::SoftwarePair(Arc::new(read)));
         }
         if let Some(algorithm) = key.spec.mac_algorithm() {
             let key = MacKey::new(algorithm, &material)?;
@@ -300,6 +313,17 @@ impl Keyring {
             }
         };
         self.sub_keys.get_or_load(&name, derive).await
+    }
+
+    /// Lets go of a version whose material is destroyed, everywhere: in memory, in the HSM
+    /// once its last user is done, and where it is being loaded just now.
+    pub(super) fn forget_version(&self, version_id: Uuid) {
+        let lanes = u8::try_from(self.member.asymmetric.len()).unwrap_or(u8::MAX);
+        for lane in 0..=lanes {
+            self.materials.forget(&(version_id, lane));
+        }
+        self.sub_keys.retain(|(of, _)| *of != version_id);
+        self.remaining.forget(version_id);
     }
 
     /// Lets go of a version's session objects after one of them turned out dead.

@@ -5,26 +5,36 @@
 //! Must not live here: who may call (policy), wire bodies (ops), PKCS#11
 //! (backend).
 
+mod associations;
 mod asymmetric;
 pub mod cache;
 mod change;
 mod create;
 mod crypto;
+mod default_key;
+mod deletion;
+mod due;
 mod grant;
+mod index;
 mod list;
 mod mac;
 mod making;
 mod material;
+mod naming;
+mod projects;
 pub mod record;
 mod recovery;
 mod state;
+mod tokens;
 mod uses;
+mod versions;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
-use claviger_protocol::{Code, EncryptionContext, KeyRef};
+use claviger_protocol::{Code, EncryptionContext, KeyRef, ServiceName};
 use uuid::Uuid;
 
 use crate::backend::crew::Crew;
@@ -37,6 +47,7 @@ use crate::failure::Failure;
 use crate::metrics::groups::{CacheCounts, KeyringCounts};
 use crate::store::{Op, Record, Sealed, Store, StoreError};
 
+use associations::Uses;
 use asymmetric::Public;
 use cache::LoadingCache;
 use list::Counts;
@@ -44,12 +55,17 @@ use material::{Lease, Ready};
 use record::{AliasRecord, KeyRecord, VersionRecord, path};
 use uses::Remaining;
 
+pub use associations::Use;
 pub use asymmetric::Signable;
-pub use create::NewKey;
+pub use change::Changed;
+pub use create::{Made, NewKey};
 pub use crypto::Encrypted;
+pub use deletion::{Plan, Planned};
+pub use due::Task;
 pub use grant::Grant;
-pub use list::{Filter, Page};
+pub use list::{AliasPage, Filter, Page};
 pub use state::Action;
+pub use tokens::ClientToken;
 
 /// A record and the store revision that wrote it: its generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +74,15 @@ pub struct Entry<T> {
     pub revision: u64,
     /// The record.
     pub record: T,
+}
+
+/// What the configuration says of keys.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// HSM level is allowed on software tokens.
+    pub allow_software_tokens: bool,
+    /// Local services that have default keys.
+    pub services: Vec<ServiceName>,
 }
 
 /// A key's record, shared.
@@ -78,6 +103,11 @@ pub struct Keyring {
     public_keys: LoadingCache<Uuid, Public>,
     crew: Crew,
     remaining: Arc<Remaining>,
+    /// Keys and versions whose nonce budget ends.
+    exhausted: Mutex<BTreeSet<(Uuid, Uuid)>>,
+    uses: Uses,
+    /// Local services that have default keys; what starts with their names is theirs.
+    services: Vec<ServiceName>,
     counts: Counts,
     done: KeyringCounts,
     context_key: hmac::Key,
@@ -126,7 +156,7 @@ impl Keyring {
         store: Arc<dyn Store>,
         domain: Domain,
         member: Member,
-        allow_software_tokens: bool,
+        rules: Rules,
         limits: &Limits,
     ) -> Result<Self, Failure> {
         let hash = HashKey::new(&edge.entropy)?;
@@ -141,13 +171,16 @@ impl Keyring {
         let context_key = hmac::Key::new(hmac::HMAC_SHA256, domain.keys.audit());
         let keyring = Self {
             store: Sealed::new(store, domain.keys.record_mac()),
-            hsm_level_allowed: member.hardware || allow_software_tokens,
+            hsm_level_allowed: member.hardware || rules.allow_software_tokens,
             materials: LoadingCache::new(limits.hsm_objects, &hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, &hash),
             public_keys: LoadingCache::new(limits.record_cache, &hash),
             crew: Crew::start(&edge.workers, limits.lane_queue)
                 .map_err(|e| Failure::new(Code::Internal, format!("no thread for software keys: {e}")))?,
             remaining: Arc::default(),
+            exhausted: Mutex::default(),
+            uses: Uses::default(),
+            services: rules.services,
             counts: Counts::default(),
             done: KeyringCounts::default(),
             no_context: context_hash(&context_key, &EncryptionContext::default()),

@@ -1,11 +1,16 @@
-//! Record format v1: what a key, a version, an alias and the rest are on disk.
+//! Record format: what a key, a version, an alias and the rest are on disk.
 //!
 //! Keys of the store (all in one ordered map):
 //!
 //! ```text
 //! k/ key id                 KeyRecord
 //! v/ key id  version id     VersionRecord
+//! n/ key id  number         NumberRecord: the key's versions, newest first
 //! a/ alias                  AliasRecord
+//! p/ project                ProjectRecord
+//! s/ key id  access point   AssociationRecord
+//! x/ facet value  key id    Mark: indexes of keys, see `index.rs`
+//! d/ time kind  id          Mark: what falls due, see `index.rs`
 //! c/ endpoint 00 token      ClientTokenRecord
 //! i/ event id               IntentRecord
 //! o/ event id               OutboxRecord
@@ -13,6 +18,9 @@
 //! Ids are 16 raw bytes. Fields that later operations need stand here already;
 //! a change of shape is a new schema number with a reader for the old one.
 
+pub mod path;
+
+use claviger_protocol::codec::{self, DecodeError};
 use claviger_protocol::names::{Alias, Description, ProjectName, Tags};
 use claviger_protocol::secret::Bytes;
 use claviger_protocol::{KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite};
@@ -21,7 +29,7 @@ use uuid::Uuid;
 
 use crate::audit::Event;
 use crate::edge::Timestamp;
-use crate::store::Record;
+use crate::store::{Record, Schema};
 
 /// Metadata of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +84,18 @@ pub struct KeyRecord {
     pub default_for: Option<String>,
     /// SM2 user id.
     pub sm2_user_id: Option<Bytes>,
+    /// Whether it was read in the schema that stands in the indexes; one that wasn't gets
+    /// its index entries at the next opening.
+    #[serde(skip)]
+    pub indexed: bool,
+}
+
+impl KeyRecord {
+    /// Whether there is material.
+    #[must_use]
+    pub fn has_material(&self) -> bool {
+        self.primary_version.is_some()
+    }
 }
 
 /// One version's material, in every form it is kept.
@@ -138,6 +158,39 @@ pub struct AliasRecord {
     pub key_id: Uuid,
 }
 
+/// Which version has a number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberRecord {
+    /// Its id.
+    pub version_id: Uuid,
+}
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectRecord {
+    /// Its name, again.
+    pub name: ProjectName,
+    /// What it is for.
+    pub description: Description,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it: endpoint and peer.
+    pub created_by: String,
+    /// Whether it is being removed: nothing comes in any more.
+    pub closing: bool,
+}
+
+/// An access point's use of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssociationRecord {
+    /// The last that was written down.
+    pub last_used_at: Timestamp,
+}
+
+/// A record whose place says everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {}
+
 /// What a client token first did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientTokenRecord {
@@ -166,6 +219,28 @@ pub struct OutboxRecord {
 }
 
 impl Record for KeyRecord {
+    // Of the same shape as 1. Its number keeps daemons out that know of no indexes.
+    const SCHEMA: u16 = 2;
+
+    fn read(schema: Schema<'_>) -> Option<Result<Self, DecodeError>> {
+        let indexed = match schema.number {
+            1 => false,
+            2 => true,
+            _ => return None,
+        };
+        Some(codec::decode(schema.body).map(|record| Self { indexed, ..record }))
+    }
+}
+impl Record for NumberRecord {
+    const SCHEMA: u16 = 1;
+}
+impl Record for ProjectRecord {
+    const SCHEMA: u16 = 1;
+}
+impl Record for AssociationRecord {
+    const SCHEMA: u16 = 1;
+}
+impl Record for Mark {
     const SCHEMA: u16 = 1;
 }
 impl Record for VersionRecord {
@@ -182,70 +257,4 @@ impl Record for IntentRecord {
 }
 impl Record for OutboxRecord {
     const SCHEMA: u16 = 1;
-}
-
-/// The store's keys.
-pub mod path {
-    use super::Uuid;
-
-    /// All key records.
-    pub const KEYS: &[u8] = b"k/";
-    /// All intents.
-    pub const INTENTS: &[u8] = b"i/";
-    /// All of the outbox.
-    pub const OUTBOX: &[u8] = b"o/";
-    /// All client tokens.
-    pub const CLIENT_TOKENS: &[u8] = b"c/";
-    /// All versions.
-    pub const VERSIONS: &[u8] = b"v/";
-    /// All aliases.
-    pub const ALIASES: &[u8] = b"a/";
-
-    /// A key's record.
-    #[must_use]
-    pub fn key(key_id: Uuid) -> Vec<u8> {
-        [KEYS, key_id.as_bytes()].concat()
-    }
-
-    /// A version's record.
-    #[must_use]
-    pub fn version(key_id: Uuid, version_id: Uuid) -> Vec<u8> {
-        [VERSIONS, key_id.as_bytes(), version_id.as_bytes()].concat()
-    }
-
-    /// An alias.
-    #[must_use]
-    pub fn alias(alias: &str) -> Vec<u8> {
-        [ALIASES, alias.as_bytes()].concat()
-    }
-
-    /// A client token, within the endpoint it came through.
-    #[must_use]
-    pub fn client_token(endpoint: &str, token: &[u8; 16]) -> Vec<u8> {
-        [CLIENT_TOKENS, endpoint.as_bytes(), b"\0", token].concat()
-    }
-
-    /// An intent.
-    #[must_use]
-    pub fn intent(event_id: Uuid) -> Vec<u8> {
-        [INTENTS, event_id.as_bytes()].concat()
-    }
-
-    /// An outbox entry.
-    #[must_use]
-    pub fn outbox(event_id: Uuid) -> Vec<u8> {
-        [OUTBOX, event_id.as_bytes()].concat()
-    }
-
-    /// The key id in a key record's path.
-    #[must_use]
-    pub fn key_id(path: &[u8]) -> Option<Uuid> {
-        Uuid::from_slice(path.strip_prefix(KEYS)?).ok()
-    }
-
-    /// The version id in a version record's path.
-    #[must_use]
-    pub fn version_id(path: &[u8]) -> Option<Uuid> {
-        Uuid::from_slice(path.strip_prefix(VERSIONS)?.get(16..)?).ok()
-    }
 }

@@ -32,7 +32,8 @@ impl Keyring {
             );
             self.record_and_delete(log, &events, open.into_iter().map(|(key, _, _)| key).collect()).await?;
         }
-        self.drain_outbox(log, |_| true).await
+        self.drain_outbox(log, |_| true).await?;
+        self.reopen_projects().await
     }
 
     /// Writes every outbox event that `due` says to the log, and removes it from there.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use claviger_protocol::Code;
+use claviger_protocol::{Code, KeyOrigin};
 use uuid::Uuid;
 
 use super::Keyring;
@@ -18,8 +18,10 @@ use crate::store::{Change, Expect, Op, StoreError};
 const BLOCK: u64 = 1 << 16;
 /// Random nonces under one key at most: 2^32.
 const BUDGET: u64 = 1 << 32;
-/// Where use stops: nine tenths of the budget.
+/// Where a key is rotated, or its use stops where it can't be: nine tenths of the budget.
 const STOP: u64 = BUDGET / 10 * 9;
+/// Where use stops though a rotation is under way: two hundred million messages further.
+const LAST: u64 = BUDGET / 100 * 95;
 /// Where the log warns: half of it.
 const WARN: u64 = BUDGET / 2;
 /// Versions whose remaining uses are remembered while they aren't in use; the rest of
@@ -30,6 +32,13 @@ const MAX_REMEMBERED: usize = 100_000;
 /// evicted and unwrapped again goes on with what it had.
 #[derive(Default)]
 pub(super) struct Remaining(Mutex<BTreeMap<Uuid, u64>>);
+
+impl Remaining {
+    /// Forgets a version that was destroyed.
+    pub(super) fn forget(&self, version_id: Uuid) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&version_id);
+    }
+}
 
 /// What is left of a version's reservation while it is held.
 pub(super) struct Uses {
@@ -80,7 +89,14 @@ impl Keyring {
     async fn reserve_uses(&self, (key_id, version_id): (Uuid, Uuid), key: &DirectKey) -> Result<(), Failure> {
         let current = self.version(key_id, version_id).await?.ok_or(Code::AccessDenied)?;
         let mut record = current.record.clone();
-        record.reserved_uses = next_reservation(record.reserved_uses)?;
+        record.reserved_uses = match next_reservation(record.reserved_uses, STOP) {
+            Ok(next) => next,
+            Err(_) if self.rotates_itself(key_id).await? => {
+                self.exhausted.lock().unwrap_or_else(PoisonError::into_inner).insert((key_id, version_id));
+                next_reservation(record.reserved_uses, LAST)?
+            }
+            Err(failure) => return Err(failure),
+        };
         if (record.reserved_uses - BLOCK..record.reserved_uses).contains(&WARN) {
             let reserved = record.reserved_uses;
             tracing::warn!(key = %key_id, version = %version_id, reserved, "half of the key's nonce budget is spent; rotate it");
@@ -101,11 +117,19 @@ impl Keyring {
     }
 }
 
+impl Keyring {
+    /// Whether the scheduler may give the key another primary version.
+    async fn rotates_itself(&self, key_id: Uuid) -> Result<bool, Failure> {
+        let key = self.find_id(key_id).await?.ok_or(Code::AccessDenied)?;
+        Ok(key.record.origin == KeyOrigin::Kms)
+    }
+}
+
 const UNCOUNTED: &str = "the disk of the daemon's state directory is full, and this key's HSM wants each of its uses counted there before it encrypts; free space there (decryption still works)";
 
-fn next_reservation(reserved: u64) -> Result<u64, Failure> {
+fn next_reservation(reserved: u64, stop: u64) -> Result<u64, Failure> {
     let next = reserved.saturating_add(BLOCK);
-    if next > STOP { Err(Code::KeyExhausted.into()) } else { Ok(next) }
+    if next > stop { Err(Code::KeyExhausted.into()) } else { Ok(next) }
 }
 
 #[cfg(test)]
@@ -131,11 +155,12 @@ mod tests {
     #[test]
     fn the_budget_ends_before_nine_tenths() {
         let mut reserved = 0;
-        while let Ok(next) = next_reservation(reserved) {
+        while let Ok(next) = next_reservation(reserved, STOP) {
             reserved = next;
         }
         assert!(reserved <= STOP && reserved + BLOCK > STOP);
-        assert_eq!(next_reservation(reserved).map_err(|f| f.code), Err(Code::KeyExhausted));
-        assert_eq!(next_reservation(u64::MAX).map_err(|f| f.code), Err(Code::KeyExhausted));
+        assert_eq!(next_reservation(reserved, STOP).map_err(|f| f.code), Err(Code::KeyExhausted));
+        assert_eq!(next_reservation(u64::MAX, LAST).map_err(|f| f.code), Err(Code::KeyExhausted));
+        assert!(next_reservation(reserved, LAST).is_ok_and(|next| next < BUDGET), "while it is rotated");
     }
 }

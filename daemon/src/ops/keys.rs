@@ -2,22 +2,22 @@
 
 use aws_lc_rs::digest;
 use claviger_protocol::body::{
-    Assurance, CreateKeyReply, CreateKeyRequest, DescribeKeyReply, KeyStateResult, KeyStatesReply,
-    KeySummary, ListKeysReply, ListKeysRequest, Rotation,
+    AliasKey, Assurance, CreateKeyReply, CreateKeyRequest, DescribeKeyReply, KeySummary, ListAliasKeysReply,
+    ListAliasKeysRequest, ListKeysReply, ListKeysRequest, ListSymmetricKeysRequest, Rotation,
 };
 use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, KeyOrigin, KeyRef, KeySpec, KeyUsage, codec};
+use claviger_protocol::{Code, KeySpec, KeyUsage, codec};
 use uuid::Uuid;
 
-use super::named_key;
+use super::naming::name_page;
+use super::{Room, foreign_page, named_key};
 use crate::admission::Admitted;
 use crate::audit::Trail;
 use crate::backend::software;
 use crate::failure::Failure;
 use crate::keyring::record::KeyRecord;
-use crate::keyring::{Action, Filter, NewKey};
-use crate::resolve::Target;
+use crate::keyring::{ClientToken, Filter, NewKey};
 use crate::service::Service;
 
 pub(super) async fn create(
@@ -26,38 +26,42 @@ pub(super) async fn create(
     body: &CreateKeyRequest,
     trail: &mut Trail,
 ) -> Result<CreateKeyReply, Failure> {
-    let caller = call.permit().resolved().caller();
-    not_yet(body)?;
-    let encoded = codec::encode(body).map_err(|_| Code::Internal)?;
-    let mut request = [0; 32];
-    request.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
     let new = NewKey {
         spec: body.spec,
         usage: body.usage.or_else(|| body.spec.usages().first().copied()).ok_or(Code::Internal)?,
         protection: body.protection,
+        origin: body.origin,
         project: body.project.clone(),
         alias: body.alias.clone(),
         description: body.description.clone(),
         tags: body.tags.clone(),
-        created_by: caller.display_name(),
-        endpoint: caller.endpoint.name.to_string(),
-        client_token: body.client_token,
-        request,
+        rotation_days: body.rotation_days,
+        created_by: call.permit().resolved().caller().display_name(),
+        token: Some(client_token(call, body.client_token, body)?),
         sm2_user_id: body.sm2_user_id.clone(),
+        default_for: None,
     };
     let (key_id, key_version_id) = service.keyring()?.create(call, &new, trail).await?;
     Ok(CreateKeyReply { key_id, key_version_id })
 }
 
-/// Fields that later versions will honour are refused, never ignored.
-fn not_yet(body: &CreateKeyRequest) -> Result<(), Failure> {
-    if body.origin == KeyOrigin::External {
-        return Err(Failure::new(Code::NotAvailable, "importing key material comes with a later version"));
-    }
-    if body.rotation_days.is_some() {
-        return Err(Failure::new(Code::NotAvailable, "rotation comes with a later version"));
-    }
-    Ok(())
+/// What a client's token stands for: this request, at the endpoint that it came through.
+pub(super) fn client_token<T: serde::Serialize>(
+    call: &Admitted,
+    token: [u8; 16],
+    body: &T,
+) -> Result<ClientToken, Failure> {
+    let encoded = codec::encode(body).map_err(|_| Code::Internal)?;
+    let mut request = [0; 32];
+    request.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
+    let endpoint = call.permit().resolved().caller().endpoint.name.to_string();
+    Ok(ClientToken { endpoint, token, request })
+}
+
+/// A key's rotation policy with its dates.
+pub(super) fn rotation(key: &KeyRecord) -> Option<Rotation> {
+    let (last, next) = (key.last_rotation, key.next_rotation);
+    key.rotation_days.map(|days| Rotation { days, last, next })
 }
 
 pub(super) async fn describe(service: &Service, call: &Admitted) -> Result<DescribeKeyReply, Failure> {
@@ -80,11 +84,7 @@ pub(super) async fn describe(service: &Service, call: &Admitted) -> Result<Descr
         // Pairs have none: their calls name a version.
         primary_version_id: key.primary_version.filter(|_| key.spec.pair().is_none()),
         version_count: key.version_count,
-        rotation: key.rotation_days.map(|days| Rotation {
-            days,
-            last: key.last_rotation,
-            next: key.next_rotation,
-        }),
+        rotation: rotation(key),
         deletion_date: key.deletion_date,
         erased_at: key.erased_at,
         deletion_protection: key.deletion_protection,
@@ -104,40 +104,103 @@ fn sm2_user_id(key: &KeyRecord) -> Option<Bytes> {
     signs.then(|| key.sm2_user_id.clone().unwrap_or_else(default))
 }
 
-/// Bytes of a page beside its keys: two counts and the token.
-const PAGE_FRAME: usize = 8 + 8 + 16;
-
 pub(super) async fn list(service: &Service, body: &ListKeysRequest) -> Result<ListKeysReply, Failure> {
-    let limit = match body.limit {
-        0 => DEFAULT_PAGE_ITEMS,
-        limit => limit,
-    };
-    let after =
-        match body.page.0.as_slice() {
-            [] => None,
-            token => Some(Uuid::from_slice(token).map_err(|_| {
-                Failure::new(Code::InvalidArgument, "the page token isn't one of this list's")
-            })?),
-        };
     let filter =
         Filter { state: body.state, spec: body.spec, project: body.project.clone(), tag: body.tag.clone() };
-    let page = service.keyring()?.list(&filter, after, limit.into()).await?;
-    let mut reply = ListKeysReply { keys: Vec::with_capacity(page.keys.len()), next_page: Bytes::default() };
-    let mut next = page.next;
+    page(service, &filter, &body.page, body.limit).await
+}
+
+async fn page(
+    service: &Service,
+    filter: &Filter,
+    page: &Bytes,
+    limit: u16,
+) -> Result<ListKeysReply, Failure> {
+    let after = match page.0.as_slice() {
+        [] => None,
+        page => Some(Uuid::from_slice(page).map_err(|_| foreign_page())?),
+    };
+    let found = service.keyring()?.list(filter, after, items(limit)).await?;
+    let mut reply = ListKeysReply { keys: Vec::with_capacity(found.keys.len()), next_page: Bytes::default() };
+    let mut next = found.next;
     // A page ends where the frame does, whatever was asked for.
-    let mut room = (service.limits().max_body as usize).saturating_sub(PAGE_FRAME);
-    for key in &page.keys {
+    let mut room = Room::of(service);
+    for key in &found.keys {
         let item = summary(key);
-        let size = codec::encode(&item).map_err(|_| Code::Internal)?.len();
-        let Some(left) = room.checked_sub(size) else {
+        if !room.takes(&item)? {
             next = reply.keys.last().map(|last| last.key_id);
             break;
-        };
-        room = left;
+        }
         reply.keys.push(item);
     }
     reply.next_page = Bytes(next.map(|id| id.as_bytes().to_vec()).unwrap_or_default());
     Ok(reply)
+}
+
+/// Items of a page; 0 is the caller's word for the usual number.
+fn items(limit: u16) -> usize {
+    usize::from(if limit == 0 { DEFAULT_PAGE_ITEMS } else { limit })
+}
+
+/// AES_256 first, then SM4: a page's token says how far it has come in which.
+pub(super) async fn list_symmetric(
+    service: &Service,
+    body: &ListSymmetricKeysRequest,
+) -> Result<ListKeysReply, Failure> {
+    let specs = [KeySpec::Aes256, KeySpec::Sm4];
+    let (number, after) = match body.page.0.split_first() {
+        None => (specs[0].number(), Bytes::default()),
+        Some((number, after)) => (*number, Bytes(after.to_vec())),
+    };
+    let first = specs.iter().position(|spec| spec.number() == number).ok_or_else(foreign_page)?;
+    let limit = items(body.limit);
+    let mut reply = ListKeysReply { keys: Vec::new(), next_page: Bytes::default() };
+    for (index, spec) in specs.into_iter().enumerate().skip(first) {
+        let filter = Filter { state: body.state, spec: Some(spec), project: body.project.clone(), tag: None };
+        let from = if index == first { after.clone() } else { Bytes::default() };
+        let found = page(service, &filter, &from, body.limit).await?;
+        let beside = !reply.keys.is_empty();
+        if beside && found.keys.len() + reply.keys.len() > limit {
+            reply.next_page = Bytes(vec![spec.number()]);
+            return Ok(reply);
+        }
+        let mut room = Room::of(service);
+        for key in &reply.keys {
+            room.takes(key)?;
+        }
+        for key in &found.keys {
+            if !room.takes(key)? {
+                reply.next_page = Bytes(vec![spec.number()]);
+                return Ok(reply);
+            }
+        }
+        reply.keys.extend(found.keys);
+        if !found.next_page.0.is_empty() {
+            reply.next_page = Bytes([&[spec.number()], found.next_page.0.as_slice()].concat());
+            return Ok(reply);
+        }
+    }
+    Ok(reply)
+}
+
+pub(super) async fn list_aliased(
+    service: &Service,
+    body: &ListAliasKeysRequest,
+) -> Result<ListAliasKeysReply, Failure> {
+    let after = name_page(&body.page)?;
+    let keyring = service.keyring()?;
+    let found = keyring.list_aliased(body.project.as_ref(), after, items(body.limit)).await?;
+    let (mut keys, mut next) = (Vec::with_capacity(found.keys.len()), found.next);
+    let mut room = Room::of(service);
+    for (alias, key) in &found.keys {
+        let item = AliasKey { alias: alias.clone(), key: summary(key) };
+        if !room.takes(&item)? {
+            next = keys.last().map(|last: &AliasKey| last.alias.clone());
+            break;
+        }
+        keys.push(item);
+    }
+    Ok(ListAliasKeysReply { keys, next_page: Bytes(next.unwrap_or_default().into_bytes()) })
 }
 
 fn summary(key: &KeyRecord) -> KeySummary {
@@ -155,76 +218,10 @@ fn summary(key: &KeyRecord) -> KeySummary {
     }
 }
 
-fn alias_names(key: &KeyRecord) -> Vec<String> {
-    key.aliases.iter().map(ToString::to_string).collect()
-}
-
-pub(super) async fn enable(
-    service: &Service,
-    call: &Admitted,
-    keys: &[KeyRef],
-    trail: &mut Trail,
-) -> Result<KeyStatesReply, Failure> {
-    switch_all(service, call, keys, Action::Enable, trail).await
-}
-
-pub(super) async fn disable(
-    service: &Service,
-    call: &Admitted,
-    keys: &[KeyRef],
-    trail: &mut Trail,
-) -> Result<KeyStatesReply, Failure> {
-    switch_all(service, call, keys, Action::Disable, trail).await
-}
-
-/// Each key by itself, in the order named, with a result and an event of its own.
-async fn switch_all(
-    service: &Service,
-    call: &Admitted,
-    keys: &[KeyRef],
-    action: Action,
-    trail: &mut Trail,
-) -> Result<KeyStatesReply, Failure> {
-    let keyring = service.keyring()?;
-    let mut results = Vec::with_capacity(keys.len());
-    for (name, target) in keys.iter().zip(call.permit().resolved().targets()) {
-        let mut own = trail.fork(service.edge.entropy.uuid()?);
-        let outcome = match target {
-            Target::Key(Some(key)) => {
-                own.about_key(key.record.key_id);
-                let switched = keyring.switch(call, key, action, &mut own).await;
-                switched.map(|(state, changed)| (key.record.key_id, state, changed))
-            }
-            Target::Key(None) | Target::Blob(_) | Target::Other => {
-                Err(Failure::new(Code::NotFound, "no such key"))
-            }
-        };
-        trail.join(own, outcome.as_ref().err().map_or(Code::Ok, |failure| failure.code));
-        results.push(state_result(name.clone(), outcome));
-    }
-    Ok(KeyStatesReply { results })
-}
-
-fn state_result(
-    key: KeyRef,
-    outcome: Result<(Uuid, claviger_protocol::KeyState, bool), Failure>,
-) -> KeyStateResult {
-    match outcome {
-        Ok((key_id, state, changed)) => KeyStateResult {
-            key,
-            status: Code::Ok.number(),
-            key_id: Some(key_id),
-            state: Some(state),
-            changed,
-            message: String::new(),
-        },
-        Err(failure) => KeyStateResult {
-            key,
-            status: failure.code.number(),
-            key_id: None,
-            state: None,
-            changed: false,
-            message: failure.message.into_owned(),
-        },
-    }
+/// A key's aliases, sorted; a default key has its reserved one.
+pub(super) fn alias_names(key: &KeyRecord) -> Vec<String> {
+    let default = key.default_for.iter().map(|service| format!("alias/{service}/default"));
+    let mut names: Vec<_> = key.aliases.iter().map(ToString::to_string).chain(default).collect();
+    names.sort();
+    names
 }

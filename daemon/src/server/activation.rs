@@ -139,7 +139,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn config(socket: &Path, mode: u32) -> EndpointConfig {
-        EndpointConfig { name: "app".into(), socket: socket.to_owned(), mode, owner: None, group: None }
+        EndpointConfig {
+            name: "app".into(),
+            socket: socket.to_owned(),
+            mode,
+            owner: None,
+            group: None,
+            service: None,
+        }
     }
 
     fn passed(name: &str, path: &Path) -> Passed {

@@ -75,7 +75,7 @@ mod tests {
     }
 
     fn answer(kind: EndpointKind, uid: u32, hello: &HelloRequest) -> Result<HelloReply, Code> {
-        let endpoint = Endpoint { name: "x".into(), kind };
+        let endpoint = Endpoint { name: "x".into(), kind, service: None };
         let peer = Peer { uid, gid: 0, pid: 1, pidfd: None };
         let header = Header::request(Opcode::Hello.number(), 1, 0, 0);
         let body = codec::encode(hello).unwrap();

@@ -82,7 +82,8 @@ impl Listener {
     /// Takes an endpoint's socket from those that were passed, or binds it.
     pub fn open(config: &EndpointConfig, kind: EndpointKind, passed: &mut Passed) -> Result<Self, BindError> {
         let path = config.socket.clone();
-        let endpoint = Arc::new(Endpoint { name: config.name.as_str().into(), kind });
+        let endpoint =
+            Arc::new(Endpoint { name: config.name.as_str().into(), kind, service: config.service.clone() });
         match passed.take(config)? {
             Some(socket) => {
                 let socket = UnixListener::from_std(socket)
@@ -389,7 +390,14 @@ mod tests {
     use super::*;
 
     fn config(path: &Path, mode: u32) -> EndpointConfig {
-        EndpointConfig { name: "app".into(), socket: path.to_owned(), mode, owner: None, group: None }
+        EndpointConfig {
+            name: "app".into(),
+            socket: path.to_owned(),
+            mode,
+            owner: None,
+            group: None,
+            service: None,
+        }
     }
 
     #[tokio::test]

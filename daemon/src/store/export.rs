@@ -4,17 +4,20 @@
 //!
 //! First every record is read in the order of the keys; of the changes meanwhile, those
 //! of keys that were passed already are noted. Then the noted keys are read again, as
-//! long as there are any. The part that leaves none ends the copy: applied in their
-//! order, the parts make the store as it was at that moment, with every batch whole.
+//! long as there are any (and before, where many wait). The part that leaves none ends the
+//! copy: applied in their order, the parts make the store as it was at that moment, with
+//! every batch whole.
 
 use std::collections::BTreeSet;
 
-use super::{Listed, StoreError};
+use super::{Listed, StoreError, Versioned};
 
 /// Records looked at in one step.
-const STEP: usize = 64;
+pub(super) const STEP: usize = 64;
 /// Keys that may wait to be read again: some 10 MiB.
 const MAX_CHANGED: usize = 100_000;
+/// With so many waiting, they are read before the first reading goes on.
+const MANY_CHANGED: usize = MAX_CHANGED / 2;
 
 /// A part of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +28,24 @@ pub struct Exported {
     pub done: bool,
 }
 
+/// A part of a copy, with the revisions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) entries: Vec<(Vec<u8>, Option<Versioned>)>,
+    pub(super) done: bool,
+}
+
+impl From<Part> for Exported {
+    fn from(part: Part) -> Self {
+        let value = |(key, record): (_, Option<Versioned>)| (key, record.map(|record| record.value));
+        Self { entries: part.entries.into_iter().map(value).collect(), done: part.done }
+    }
+}
+
 /// Where records are read from.
 pub(super) trait Records {
     fn after(&self, key: Option<&[u8]>, limit: usize) -> Result<Listed, StoreError>;
-    fn at(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    fn at(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError>;
 }
 
 /// The copy that is being made, if there is one.
@@ -86,27 +103,45 @@ impl Exports {
         }
     }
 
+    fn current(&mut self, number: u64) -> Result<&mut Export, StoreError> {
+        self.current.as_mut().filter(|_| number == self.begun).ok_or(StoreError::ExportLost)
+    }
+
     /// The next part of a copy, of about `bytes` bytes.
     pub(super) fn step(
         &mut self,
         number: u64,
         bytes: usize,
         records: &impl Records,
-    ) -> Result<Exported, StoreError> {
-        let export = self.current.as_mut().filter(|_| number == self.begun).ok_or(StoreError::ExportLost)?;
-        let exported = export.step(bytes, records)?;
-        if exported.done {
+    ) -> Result<Part, StoreError> {
+        let part = self.current(number)?.step(bytes, records)?;
+        if part.done {
             self.current = None;
         }
-        Ok(exported)
+        Ok(part)
+    }
+
+    /// As [`Exports::step`], but never the last part: `None` where only that, or little
+    /// more, is left.
+    pub(super) fn approach(
+        &mut self,
+        number: u64,
+        bytes: usize,
+        records: &impl Records,
+    ) -> Result<Option<Part>, StoreError> {
+        let export = self.current(number)?;
+        if matches!(export.passed, Passed::Everything) && export.changed.len() <= STEP {
+            return Ok(None);
+        }
+        export.step(bytes, records).map(Some)
     }
 }
 
 impl Export {
-    fn step(&mut self, bytes: usize, records: &impl Records) -> Result<Exported, StoreError> {
+    fn step(&mut self, bytes: usize, records: &impl Records) -> Result<Part, StoreError> {
         let mut budget = Budget(bytes);
         let mut entries = Vec::new();
-        if !matches!(self.passed, Passed::Everything) {
+        if !matches!(self.passed, Passed::Everything) && self.changed.len() < MANY_CHANGED {
             let after = if let Passed::Up(last) = &self.passed { Some(last.as_slice()) } else { None };
             let found = records.after(after, STEP)?;
             let mut all = found.len() < STEP;
@@ -116,23 +151,24 @@ impl Export {
                     break;
                 }
                 self.passed = Passed::Up(key.clone());
-                entries.push((key, Some(record.value)));
+                entries.push((key, Some(record)));
             }
             if all {
                 self.passed = Passed::Everything;
             }
             if !entries.is_empty() {
-                return Ok(Exported { entries, done: false });
+                return Ok(Part { entries, done: false });
             }
         }
         while let Some(key) = self.changed.first() {
-            let value = records.at(key)?;
-            if !budget.takes(key, value.as_deref()) {
+            let record = records.at(key)?;
+            if !budget.takes(key, record.as_ref().map(|record| record.value.as_slice())) {
                 break;
             }
-            entries.extend(self.changed.pop_first().map(|key| (key, value)));
+            entries.extend(self.changed.pop_first().map(|key| (key, record)));
         }
-        Ok(Exported { entries, done: self.changed.is_empty() })
+        let done = matches!(self.passed, Passed::Everything) && self.changed.is_empty();
+        Ok(Part { entries, done })
     }
 }
 
@@ -151,7 +187,6 @@ impl Budget {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::Versioned;
     use super::*;
 
     #[derive(Clone, Default)]
@@ -163,52 +198,86 @@ mod tests {
             Ok(later.map(|(k, value)| (k.clone(), Versioned { revision: 1, value: value.clone() })).collect())
         }
 
-        fn at(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-            Ok(self.0.get(key).cloned())
+        fn at(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+            Ok(self.0.get(key).map(|value| Versioned { revision: 1, value: value.clone() }))
         }
     }
 
-    fn apply(copy: &mut Map, part: Exported) {
-        for (key, value) in part.entries {
-            match value {
-                Some(value) => copy.0.insert(key, value),
+    fn apply(copy: &mut Map, part: Part) {
+        for (key, record) in part.entries {
+            match record {
+                Some(record) => copy.0.insert(key, record.value),
                 None => copy.0.remove(&key),
             };
         }
     }
 
+    /// Batches of changes between the steps, anywhere: the copy is the store at its end.
+    fn copied(start: Map, mut batches: std::vec::IntoIter<Vec<(u8, Option<u8>)>>, bytes: usize, held: bool) {
+        let record = |len: u8| vec![len; usize::from(len)];
+        let (mut store, mut copy, mut exports) = (start, Map::default(), Exports::default());
+        let number = exports.begin();
+        let mut approaching = held;
+        loop {
+            let part = if approaching {
+                let part = exports.approach(number, bytes, &store).unwrap();
+                approaching = part.is_some();
+                // What comes now may change everything once more.
+                part.unwrap_or(Part { entries: Vec::new(), done: false })
+            } else {
+                exports.step(number, bytes, &store).unwrap()
+            };
+            let done = part.done && !approaching;
+            apply(&mut copy, part);
+            if done {
+                break;
+            }
+            for (key, len) in batches.next().into_iter().flatten() {
+                exports.note(&[key]);
+                match len {
+                    Some(len) => store.0.insert(vec![key], record(len)),
+                    None => store.0.remove(&vec![key]),
+                };
+            }
+        }
+        assert_eq!(copy.0, store.0);
+        assert_eq!(exports.step(number, bytes, &Map::default()), Err(StoreError::ExportLost));
+        assert_eq!(exports.approach(number, bytes, &Map::default()), Err(StoreError::ExportLost));
+    }
+
     proptest::proptest! {
-        /// Batches of changes between the steps, anywhere: the copy is the store at its end.
         #[test]
         fn a_copy_is_the_store_at_the_moment_it_ends(
             start in proptest::collection::btree_map(proptest::num::u8::ANY, 0_u8..200, 0..150),
             batches in proptest::collection::vec(
                 proptest::collection::vec((proptest::num::u8::ANY, proptest::option::of(0_u8..200)), 0..6), 0..40),
             bytes in 1_usize..3000,
+            held in proptest::bool::ANY,
         ) {
             let record = |len: u8| vec![len; usize::from(len)];
-            let mut store = Map(start.into_iter().map(|(key, len)| (vec![key], record(len))).collect());
-            let mut exports = Exports::default();
-            let (mut copy, mut batches) = (Map::default(), batches.into_iter());
-            let number = exports.begin();
-            loop {
-                let part = exports.step(number, bytes, &store).unwrap();
-                let done = part.done;
-                apply(&mut copy, part);
-                if done {
-                    break;
-                }
-                for (key, len) in batches.next().into_iter().flatten() {
-                    exports.note(&[key]);
-                    match len {
-                        Some(len) => store.0.insert(vec![key], record(len)),
-                        None => store.0.remove(&vec![key]),
-                    };
-                }
-            }
-            proptest::prop_assert_eq!(copy.0, store.0);
-            proptest::prop_assert_eq!(exports.step(number, bytes, &Map::default()), Err(StoreError::ExportLost));
+            let start = Map(start.into_iter().map(|(key, len)| (vec![key], record(len))).collect());
+            copied(start, batches.into_iter(), bytes, held);
         }
+    }
+
+    #[test]
+    fn where_many_changes_wait_they_are_read_before_the_rest() {
+        let key = |number: usize| number.to_be_bytes().to_vec();
+        let store = Map((0..MAX_CHANGED).map(|number| (key(number), vec![])).collect());
+        let mut exports = Exports::default();
+        let number = exports.begin();
+        let mut read = 0;
+        while read < MANY_CHANGED {
+            read += exports.step(number, usize::MAX, &store).unwrap().entries.len();
+        }
+        for changed in 0..MANY_CHANGED {
+            exports.note(&key(changed));
+        }
+        let part = exports.approach(number, usize::MAX, &store).unwrap().unwrap();
+        assert_eq!((part.entries.len(), part.done), (MANY_CHANGED, false));
+        assert_eq!(part.entries[0].0, key(0));
+        let part = exports.approach(number, usize::MAX, &store).unwrap().unwrap();
+        assert_eq!(part.entries[0].0, key(read), "and on from where it was");
     }
 
     #[test]

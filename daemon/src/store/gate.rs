@@ -21,6 +21,8 @@ struct State<D> {
     failed: Option<String>,
     reader_waits: bool,
     exports: Exports,
+    /// The copy that is to take the database's place.
+    rewrite: Exports,
 }
 
 /// What a reader wants to look at.
@@ -38,6 +40,7 @@ impl<D: Clone> Gate<D> {
             failed: None,
             reader_waits: false,
             exports: Exports::default(),
+            rewrite: Exports::default(),
         };
         Self { state: Mutex::new(state), turn: Condvar::new() }
     }
@@ -71,6 +74,31 @@ impl<D: Clone> Gate<D> {
         self.lock().exports.end(number);
     }
 
+    /// Reads for a copy that takes the database's place. It may be of what isn't on the
+    /// disk yet: nothing comes of that copy where the sync fails. For the same reason it is
+    /// refused after a failure.
+    pub(super) fn rewrite<T>(
+        &self,
+        read: impl FnOnce(&D, &mut Exports) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.lock();
+        state.refuse_after_failure()?;
+        let state = &mut *state;
+        read(state.database.as_ref().ok_or_else(closed)?, &mut state.rewrite)
+    }
+
+    /// Ends that copy.
+    pub(super) fn end_rewrite(&self, number: u64) {
+        self.lock().rewrite.end(number);
+    }
+
+    /// Puts that copy in the database's place; gives what was there.
+    pub(super) fn replace(&self, database: D) -> Option<D> {
+        let mut state = self.lock();
+        // Closed stays closed.
+        if state.database.is_some() { state.database.replace(database) } else { Some(database) }
+    }
+
     /// Waits until nothing within the scope is in doubt.
     fn settled(&self, scope: Scope<'_>) -> Result<MutexGuard<'_, State<D>>, StoreError> {
         let mut state = self.lock();
@@ -97,13 +125,12 @@ impl<D: Clone> Gate<D> {
         while state.reader_waits && state.failed.is_none() {
             state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(reason) = &state.failed {
-            return Err(StoreError::Failed(reason.clone()));
-        }
+        state.refuse_after_failure()?;
         let state = &mut *state;
         let database = state.database.as_ref().ok_or_else(closed)?;
         write(database, &mut |key| {
             state.exports.note(&key);
+            state.rewrite.note(&key);
             state.doubtful.insert(key);
         })
     }
@@ -141,6 +168,10 @@ impl<D: Clone> Gate<D> {
 }
 
 impl<D> State<D> {
+    fn refuse_after_failure(&self) -> Result<(), StoreError> {
+        self.failed.as_ref().map_or(Ok(()), |reason| Err(StoreError::Failed(reason.clone())))
+    }
+
     fn doubts(&self, scope: Scope<'_>) -> bool {
         match scope {
             Scope::Key(key) => self.doubtful.contains(key),
@@ -154,7 +185,7 @@ impl<D> State<D> {
     }
 }
 
-fn closed() -> StoreError {
+pub(super) fn closed() -> StoreError {
     StoreError::Failed("the store is closed".into())
 }
 

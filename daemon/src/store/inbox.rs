@@ -67,6 +67,11 @@ impl<T: Send + 'static> Inbox<T> {
         self.worker.submit_always(last);
     }
 
+    /// The worker that serves: what is submitted there runs between two groups.
+    pub(super) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
     /// How many items wait.
     pub(super) fn len(&self) -> usize {
         lock(&self.waiting).items.len()

@@ -33,6 +33,7 @@ struct State {
     records: BTreeMap<Vec<u8>, Versioned>,
     revision: u64,
     exports: Exports,
+    crashes: u64,
 }
 
 impl MemoryStore {
@@ -63,6 +64,7 @@ impl MemoryStore {
         // A log's durable part is a prefix: a later batch never survives an earlier one.
         let kept = random % (waiting.len() + 1);
         let mut state = self.shared.lock();
+        state.crashes += 1;
         for commit in waiting.into_iter().take(kept) {
             let _ = state.apply(commit.batch);
         }
@@ -129,8 +131,8 @@ impl Records for BTreeMap<Vec<u8>, Versioned> {
         Ok(list(self, b"", key, limit))
     }
 
-    fn at(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.get(key).map(|record| record.value.clone()))
+    fn at(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        Ok(self.get(key).cloned())
     }
 }
 
@@ -184,11 +186,26 @@ impl Store for MemoryStore {
 
     fn export(&self, number: u64, bytes: usize) -> Future<'_, Result<Exported, StoreError>> {
         let step = self.read(move |state| state.exports.step(number, bytes, &state.records));
-        Box::pin(async move { step.await? })
+        Box::pin(async move { step.await?.map(Exported::from) })
     }
 
     fn end_export(&self, number: u64) {
         self.shared.lock().exports.end(number);
+    }
+
+    /// Memory keeps nothing of what was deleted: all there is to it is its place among the
+    /// commits, and that a crash before it leaves it unanswered.
+    fn rewrite(&self) -> Future<'_, Result<u64, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let crashes = shared.lock().crashes;
+        self.commits.after(move || {
+            let state = shared.lock();
+            if state.crashes == crashes {
+                let _ = answer.send(Ok(state.revision));
+            }
+        });
+        Box::pin(rules::answer(answered))
     }
 
     fn watch(&self, hook: Hook) {

@@ -18,12 +18,14 @@ mod rules;
 mod sealed;
 mod sled_flush;
 mod sled_open;
+mod sled_records;
+mod sled_rewrite;
 mod sled_store;
 
 pub use export::Exported;
 pub use memory::MemoryStore;
 pub use open::{OpenError, StateLock};
-pub use sealed::{Record, Sealed};
+pub use sealed::{Record, Schema, Sealed};
 pub use sled_open::exists;
 pub use sled_store::SledStore;
 
@@ -111,6 +113,10 @@ pub enum StoreError {
     /// The copy was ended: another took its place, or too much changed while it was read.
     #[error("the copy of the store was ended: another began, or too much changed meanwhile")]
     ExportLost,
+    /// The store couldn't be rewritten, or what it was couldn't be removed; says why. It goes
+    /// on, and nothing is lost.
+    #[error("the store couldn't be rewritten: {0}")]
+    Rewrite(String),
     /// A record doesn't authenticate, or can't be read.
     #[error("the record at {0} is damaged or foreign")]
     Damaged(String),
@@ -146,6 +152,16 @@ pub trait Store: Send + Sync {
 
     /// Ends a copy that nobody wants any more.
     fn end_export(&self, number: u64);
+
+    /// Rewrites the store, for erasure: the answer is a revision not older than this call, and
+    /// nothing that was deleted up to it is in the store's files any more. Reads and commits
+    /// go on meanwhile. It is on its way when this returns, like a commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while another is under way, [`StoreError::ReadOnly`] where the
+    /// disk hasn't room for a copy, [`StoreError::Rewrite`] where something else went wrong:
+    /// the store goes on, and may still hold what was deleted.
+    fn rewrite(&self) -> Future<'_, Result<u64, StoreError>>;
 
     /// Calls `hook` with the keys of every commit, after it is on the disk and
     /// before its caller hears of it: caches invalidate here.

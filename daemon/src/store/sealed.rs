@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
-use claviger_protocol::codec;
+use claviger_protocol::codec::{self, DecodeError};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{MAX_VALUE_LEN, Store, StoreError, Versioned};
@@ -26,6 +26,20 @@ const MAC_LEN: usize = 32;
 pub trait Record: Serialize + DeserializeOwned {
     /// Number of this shape.
     const SCHEMA: u16;
+
+    /// Reads this shape, and the older ones that there are; `None` for a number that isn't one.
+    fn read(schema: Schema<'_>) -> Option<Result<Self, DecodeError>> {
+        (schema.number == Self::SCHEMA).then(|| codec::decode(schema.body))
+    }
+}
+
+/// A record's bytes, authenticated, and the number of their shape.
+#[derive(Clone, Copy)]
+pub struct Schema<'a> {
+    /// The shape's number.
+    pub number: u16,
+    /// The record in it.
+    pub body: &'a [u8],
 }
 
 /// A store whose values are authenticated.
@@ -128,12 +142,12 @@ impl Sealed {
             .map_err(|_| damaged("it doesn't authenticate"))?;
         let (schema, body) =
             content.split_first_chunk::<SCHEMA_LEN>().ok_or_else(|| damaged("it is cut short"))?;
-        let schema = u16::from_le_bytes(*schema);
-        if schema != T::SCHEMA {
-            let age = if schema > T::SCHEMA { "newer" } else { "older" };
-            return Err(damaged(&format!("schema {schema} is {age} than {}", T::SCHEMA)));
-        }
-        let record = codec::decode(body).map_err(|error| damaged(&error.to_string()))?;
+        let number = u16::from_le_bytes(*schema);
+        let record = T::read(Schema { number, body }).ok_or_else(|| {
+            let age = if number > T::SCHEMA { "newer" } else { "older" };
+            damaged(&format!("schema {number} is {age} than {}", T::SCHEMA))
+        })?;
+        let record = record.map_err(|error| damaged(&error.to_string()))?;
         Ok((stored.revision, record))
     }
 }

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use super::head::{self, Head};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
 use super::sled_flush::Flusher;
-use super::sled_store::{REVISION_KEY, unwrap_value};
+use super::sled_records::{REVISION_KEY, unwrap_value};
 use crate::space::free_bytes;
 
 /// Bytes of a segment of the log. sled moves a page of over a quarter of this to a
@@ -47,13 +47,19 @@ pub(super) struct Opened {
 }
 
 /// Why one attempt at opening failed.
-enum Trouble {
+pub(super) enum Trouble {
     /// The files don't make sense: recovery may help.
     Damage(String),
     /// They open, and lack what was acknowledged: nothing here brings it back.
     Loss { acknowledged: u64, revision: u64 },
     /// The system refused: recovery must not be tried.
     Io(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<sled::Error> for Trouble {
@@ -98,16 +104,16 @@ pub fn exists(state_dir: &Path) -> bool {
 }
 
 /// Where things lie.
-struct Home {
-    state_dir: PathBuf,
-    store: PathBuf,
-    new: PathBuf,
-    aside: PathBuf,
-    partial: PathBuf,
+pub(super) struct Home {
+    pub(super) state_dir: PathBuf,
+    pub(super) store: PathBuf,
+    pub(super) new: PathBuf,
+    pub(super) aside: PathBuf,
+    pub(super) partial: PathBuf,
 }
 
 impl Home {
-    fn new(state_dir: &Path) -> Self {
+    pub(super) fn new(state_dir: &Path) -> Self {
         let named = |suffix: &str| state_dir.join(format!("{STORE_DIR}{suffix}"));
         Self {
             state_dir: state_dir.to_owned(),
@@ -259,7 +265,7 @@ fn size(dir: &Path) -> Result<u64, OpenError> {
     Ok(bytes)
 }
 
-fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
+pub(super) fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
     sled::Config::new()
         .path(dir)
         .cache_capacity(cache_bytes)
@@ -289,7 +295,7 @@ fn open_existing(dir: &Path, cache_bytes: u64) -> Result<Opened, Trouble> {
 /// sled's own threads may hold a database a moment longer than whoever dropped it
 /// (to make it, or to open it in vain); sled itself would not wait for its lock.
 /// Nobody else can have it: we hold the state directory's.
-fn wait_for_lock(dir: &Path) -> Result<(), Trouble> {
+pub(super) fn wait_for_lock(dir: &Path) -> Result<(), Trouble> {
     match File::open(dir.join("db")) {
         Ok(log) => log.lock().map_err(Trouble::Io),
         // Damage, which opening it will tell.
@@ -299,7 +305,7 @@ fn wait_for_lock(dir: &Path) -> Result<(), Trouble> {
 }
 
 /// Runs a call of sled's; on damaged files it may panic inside.
-fn contain<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Trouble> {
+pub(super) fn contain<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Trouble> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => Ok(result?),
         Err(_) => Err(Trouble::Damage("the database panicked while it was read".into())),
@@ -329,11 +335,11 @@ fn verify(opened: &Opened) -> Result<u64, String> {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), OpenError> {
+pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     DirBuilder::new().mode(0o700).create(dir).map_err(io_error("create", dir))
 }
 
-fn remove_tree(dir: &Path) -> Result<(), OpenError> {
+pub(super) fn remove_tree(dir: &Path) -> Result<(), OpenError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", dir)(error)),
         _ => Ok(()),
@@ -378,7 +384,7 @@ fn remove_snapshots(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Syncs every file and directory below `dir`, and `dir`.
-fn sync_tree(dir: &Path) -> Result<(), OpenError> {
+pub(super) fn sync_tree(dir: &Path) -> Result<(), OpenError> {
     for (path, is_dir) in entries(dir)? {
         if is_dir {
             sync_tree(&path)?;

@@ -1,25 +1,22 @@
 //! The store on disk: one sled tree, one committer, one reader, each on a thread
-//! of its own. How the files are opened and mended is in `sled_open`.
+//! of its own. How the files are opened and mended is in `sled_open`, what is in the tree
+//! in `sled_records`, and how the store is rewritten in `sled_rewrite`.
 //!
 //! The committer takes every batch that waits, judges each against the state that
 //! those before it make, applies them, makes them durable together (sled's `flush`, which only hands them
 //! to the kernel, then our `fdatasync`), calls the watchers, and answers. After
 //! an error of flush or sync nobody knows what is on the disk: the store is
 //! failed for ever, says so through [`SledStore::failed`], and the daemon must end.
-//!
-//! In the tree: `k` ‖ key → revision (u64 LE) ‖ value, and the revision counter
-//! under `r`, rewritten within each batch.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::export::{Exported, Records};
+use super::export::Exported;
 use super::gate::{Gate, Scope};
 use super::head::Head;
 use super::inbox::Inbox;
@@ -27,19 +24,14 @@ use super::open::{OpenError, StateLock, io_error};
 use super::rules::{self, Commit, MAX_WAITING_BYTES, Watchers};
 use super::sled_flush::Flusher;
 use super::sled_open::{self, Opened};
-use super::{Change, Future, Hook, Listed, Op, Store, StoreError, Versioned};
-use crate::edge::{Clock, Edge, Worker};
+use super::sled_records::{Group, failed, get, list};
+use super::sled_rewrite::Rewrite;
+use super::{Future, Hook, Listed, Op, Store, StoreError, Versioned};
+use crate::edge::{Clock, Edge, Worker, Workers};
 use crate::metrics::groups::StoreCounts;
 use crate::space::Space;
 
-/// Tree key of the revision counter.
-pub(super) const REVISION_KEY: &[u8] = b"r";
-const RECORD_TAG: u8 = b'k';
-/// Bytes after which a group goes to sled though more waits: bounds what is held
-/// in memory twice, and how far one batch of sled's reaches over its log.
-const MAX_GROUP_BYTES: usize = 1024 * 1024;
-
-type Answer = oneshot::Sender<Result<u64, StoreError>>;
+pub(super) type Answer = oneshot::Sender<Result<u64, StoreError>>;
 type SyncFn = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 
 /// The store on disk.
@@ -51,26 +43,31 @@ pub struct SledStore {
 
 /// What closing gives back.
 #[derive(Clone)]
-struct Disk {
-    db: sled::Db,
+pub(super) struct Disk {
+    pub(super) db: sled::Db,
+    /// A handle of its own on the log, to sync it.
+    pub(super) log: Arc<File>,
+    pub(super) head: Arc<Head>,
     /// Keeps other daemons out for as long as anything here may write.
-    _lock: Arc<StateLock>,
+    pub(super) lock: Arc<StateLock>,
 }
 
-struct Shared {
-    gate: Gate<Disk>,
-    log: File,
-    head: Head,
+pub(super) struct Shared {
+    pub(super) gate: Gate<Disk>,
     flusher: Flusher,
-    sync: SyncFn,
-    clock: Clock,
+    pub(super) sync: SyncFn,
+    pub(super) clock: Clock,
     counts: StoreCounts,
     /// Last revision given; only the committer changes it.
-    revision: AtomicU64,
+    pub(super) revision: AtomicU64,
     watchers: Watchers,
     failure: watch::Sender<Option<String>>,
     /// Whose word is asked before sled writes: it must not find the disk full.
-    space: OnceLock<Arc<Space>>,
+    pub(super) space: OnceLock<Arc<Space>>,
+    pub(super) cache_bytes: u64,
+    pub(super) workers: Workers,
+    /// Whoever rewrites the store has its only permit.
+    pub(super) rewriting: Arc<Semaphore>,
 }
 
 impl SledStore {
@@ -117,9 +114,7 @@ impl SledStore {
         let Opened { db, log, head, revision } =
             sled_open::open(state.dir(), cache_bytes, may_be_new, &flusher)?;
         let shared = Arc::new(Shared {
-            gate: Gate::new(Disk { db, _lock: Arc::clone(state) }),
-            log,
-            head,
+            gate: Gate::new(Disk { db, log: Arc::new(log), head: Arc::new(head), lock: Arc::clone(state) }),
             flusher,
             sync,
             clock: edge.clock.clone(),
@@ -128,6 +123,9 @@ impl SledStore {
             watchers: Watchers::default(),
             failure: watch::Sender::new(None),
             space: OnceLock::new(),
+            cache_bytes,
+            workers: edge.workers.clone(),
+            rewriting: Arc::new(Semaphore::new(1)),
         });
         let serving = Arc::clone(&shared);
         let commits = Inbox::new(committer, queue, MAX_WAITING_BYTES, move |group| serving.serve(group));
@@ -147,7 +145,8 @@ impl SledStore {
     }
 
     /// Finishes the commits that wait, makes all durable, and gives back the
-    /// database and its hold on the state directory; calls after its answer are refused.
+    /// database and its hold on the state directory; calls after its answer are refused. A
+    /// rewrite that is under way ends, and what it made is removed.
     ///
     /// # Errors
     /// [`StoreError::Failed`] where the last sync fails, or the store had failed before.
@@ -158,7 +157,12 @@ impl SledStore {
         self.commits.after(move || {
             let _ = answer.send(shared.close());
         });
-        Box::pin(rules::answer(answered))
+        Box::pin(async move {
+            let closed = rules::answer(answered).await;
+            // The permit is never taken away for good: whoever had it, is done.
+            let _ = self.shared.rewriting.acquire().await;
+            closed
+        })
     }
 
     /// What happened here so far.
@@ -173,16 +177,23 @@ impl SledStore {
         self.commits.len()
     }
 
-    /// Bytes of the files on disk.
+    /// Bytes of the log on disk: blob files, which sled counts too, there are none.
     ///
     /// # Errors
     /// [`StoreError::Busy`] where too many reads wait, else what the database says.
     pub async fn bytes_on_disk(&self) -> Result<u64, StoreError> {
         self.read(|shared| match shared.gate.database() {
-            Some(disk) => disk.db.size_on_disk().map_err(failed),
+            Some(disk) => {
+                disk.log.metadata().map(|log| log.len()).map_err(|error| failed(sled::Error::Io(error)))
+            }
             None => Ok(0),
         })
         .await
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn read<T: Send + 'static>(
@@ -235,11 +246,20 @@ impl Store for SledStore {
     }
 
     fn export(&self, number: u64, bytes: usize) -> Future<'_, Result<Exported, StoreError>> {
-        self.read(move |shared| shared.gate.export(|disk, exports| exports.step(number, bytes, &disk.db)))
+        self.read(move |shared| {
+            let part = shared.gate.export(|disk, exports| exports.step(number, bytes, &disk.db))?;
+            Ok(Exported::from(part))
+        })
     }
 
     fn end_export(&self, number: u64) {
         self.shared.gate.end_export(number);
+    }
+
+    fn rewrite(&self) -> Future<'_, Result<u64, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        Rewrite::start(&self.shared, self.commits.worker(), answer);
+        Box::pin(rules::answer(answered))
     }
 
     fn watch(&self, hook: Hook) {
@@ -259,7 +279,7 @@ impl Shared {
         result
     }
 
-    fn fail(&self, reason: &str) {
+    pub(super) fn fail(&self, reason: &str) {
         if !self.gate.fail(reason) {
             return;
         }
@@ -341,7 +361,7 @@ impl Shared {
         let Some(disk) = self.gate.database() else { return Ok(()) };
         self.flusher.flush(&disk.db).map_err(failed)?;
         let noted =
-            (self.sync)(&self.log).and_then(|()| self.head.note(self.revision.load(Ordering::Relaxed)));
+            (self.sync)(&disk.log).and_then(|()| disk.head.note(self.revision.load(Ordering::Relaxed)));
         noted.map_err(|error| StoreError::Failed(format!("sync: {error}")))
     }
 
@@ -359,137 +379,6 @@ impl Shared {
     }
 }
 
-/// Batches on their way into the tree. They go as one batch of sled's, which costs
-/// a write of its own for each that it is given; each is still whole or not there.
-struct Group<'a> {
-    db: &'a sled::Db,
-    /// Last revision given, and the last that sled has.
-    revision: u64,
-    applied: u64,
-    writes: sled::Batch,
-    bytes: usize,
-    /// Revision, `None` where removed, of each key in `writes`.
-    changed: BTreeMap<Vec<u8>, Option<u64>>,
-}
-
-impl<'a> Group<'a> {
-    fn new(db: &'a sled::Db, revision: u64) -> Self {
-        Self {
-            db,
-            revision,
-            applied: revision,
-            writes: sled::Batch::default(),
-            bytes: 0,
-            changed: BTreeMap::new(),
-        }
-    }
-
-    fn add(&mut self, batch: &[Op], touch: &mut dyn FnMut(Vec<u8>)) -> Result<u64, StoreError> {
-        rules::judge(batch, |key| match self.changed.get(key) {
-            Some(revision) => Ok(*revision),
-            None => Ok(get(self.db, key)?.map(|record| record.revision)),
-        })?;
-        self.revision += 1;
-        self.writes.insert(REVISION_KEY, &self.revision.to_le_bytes());
-        for op in batch {
-            let revision = match &op.change {
-                Change::Put(value) => {
-                    self.bytes += value.len();
-                    self.writes.insert(tree_key(&op.key), wrap_value(self.revision, value));
-                    Some(self.revision)
-                }
-                Change::Delete => {
-                    self.writes.remove(tree_key(&op.key));
-                    None
-                }
-                Change::Check => continue,
-            };
-            self.bytes += op.key.len();
-            self.changed.insert(op.key.clone(), revision);
-            touch(op.key.clone());
-        }
-        let revision = self.revision;
-        if self.bytes > MAX_GROUP_BYTES {
-            self.apply()?;
-        }
-        Ok(revision)
-    }
-
-    /// Gives sled what was added; answers the last revision.
-    fn apply(&mut self) -> Result<u64, StoreError> {
-        if self.applied < self.revision {
-            self.db.apply_batch(std::mem::take(&mut self.writes)).map_err(failed)?;
-            self.applied = self.revision;
-        }
-        self.bytes = 0;
-        self.changed.clear();
-        Ok(self.revision)
-    }
-}
-
-impl Records for sled::Db {
-    fn after(&self, key: Option<&[u8]>, limit: usize) -> Result<Listed, StoreError> {
-        list(self, b"", key, limit)
-    }
-
-    fn at(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(get(self, key)?.map(|record| record.value))
-    }
-}
-
-fn get(db: &sled::Db, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
-    match db.get(tree_key(key)).map_err(failed)? {
-        Some(value) => versioned(key, &value).map(Some),
-        None => Ok(None),
-    }
-}
-
-fn list(db: &sled::Db, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Listed, StoreError> {
-    let prefix_key = tree_key(prefix);
-    let start = match after {
-        // The smallest key greater than `after`.
-        Some(after) if after >= prefix => [&tree_key(after)[..], &[0]].concat(),
-        _ => prefix_key.clone(),
-    };
-    let mut found = Vec::new();
-    for item in db.range(start..).take(limit) {
-        // `?` ends the iteration at the first error: a damaged tree repeats it for ever.
-        let (key, value) = item.map_err(failed)?;
-        if !key.starts_with(&prefix_key) {
-            break;
-        }
-        let key = key.get(1..).unwrap_or_default().to_vec();
-        let record = versioned(&key, &value)?;
-        found.push((key, record));
-    }
-    Ok(found)
-}
-
-fn tree_key(key: &[u8]) -> Vec<u8> {
-    [&[RECORD_TAG], key].concat()
-}
-
-fn wrap_value(revision: u64, value: &[u8]) -> Vec<u8> {
-    [&revision.to_le_bytes()[..], value].concat()
-}
-
-/// Revision and value of what the tree holds; `None` where it is too short.
-pub(super) fn unwrap_value(stored: &[u8]) -> Option<(u64, &[u8])> {
-    let (revision, value) = stored.split_first_chunk()?;
-    Some((u64::from_le_bytes(*revision), value))
-}
-
-fn versioned(key: &[u8], stored: &[u8]) -> Result<Versioned, StoreError> {
-    let (revision, value) =
-        unwrap_value(stored).ok_or_else(|| StoreError::Damaged(key.escape_ascii().to_string()))?;
-    Ok(Versioned { revision, value: value.to_vec() })
-}
-
-#[allow(clippy::needless_pass_by_value)] // for map_err
-fn failed(error: sled::Error) -> StoreError {
-    StoreError::Failed(error.to_string())
-}
-
 #[cfg(test)]
 #[path = "sled_tests.rs"]
-mod tests;
+pub(super) mod tests;

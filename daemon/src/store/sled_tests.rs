@@ -5,23 +5,24 @@ use std::sync::atomic::AtomicUsize;
 
 use futures_util::FutureExt;
 
+use super::super::sled_records::tree_key;
 use super::*;
 use crate::edge::{Clock, Entropy, ManualWorkers, Workers};
-use crate::store::Expect;
+use crate::store::{Change, Expect};
 
 const CACHE: u64 = 8 * 1024 * 1024;
 
 /// A store stepped by hand, whose sync does what the test says.
-struct Bench {
-    dir: tempfile::TempDir,
-    store: Arc<SledStore>,
-    manual: Arc<ManualWorkers>,
+pub(in crate::store) struct Bench {
+    pub(in crate::store) dir: tempfile::TempDir,
+    pub(in crate::store) store: Arc<SledStore>,
+    pub(in crate::store) manual: Arc<ManualWorkers>,
     syncs: Arc<AtomicUsize>,
-    refuse: Arc<Mutex<Option<io::ErrorKind>>>,
+    pub(in crate::store) refuse: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 impl Bench {
-    fn new(queue: usize) -> Self {
+    pub(in crate::store) fn new(queue: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (workers, manual) = Workers::manual();
         let edge = Edge {
@@ -41,23 +42,23 @@ impl Bench {
         Self { dir, store, manual, syncs, refuse }
     }
 
-    fn run<T>(&self, future: Future<'_, T>) -> T {
+    pub(in crate::store) fn run<T>(&self, future: Future<'_, T>) -> T {
         while self.manual.step(0).is_some() {}
         future.now_or_never().expect("every queue is empty, so everything is answered")
     }
 
-    fn put(&self, key: &[u8]) -> Result<u64, StoreError> {
+    pub(in crate::store) fn put(&self, key: &[u8]) -> Result<u64, StoreError> {
         self.run(self.store.commit(vec![put(key)]))
     }
 }
 
-fn put(key: &[u8]) -> Op {
+pub(in crate::store) fn put(key: &[u8]) -> Op {
     Op { key: key.to_vec(), expect: Expect::Any, change: Change::Put(b"v".to_vec()) }
 }
 
 // By value, so that the calls read as assertions.
 #[allow(clippy::needless_pass_by_value)]
-fn is_failed<T>(result: Result<T, StoreError>) -> bool {
+pub(in crate::store) fn is_failed<T>(result: Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Failed(_)))
 }
 

@@ -27,7 +27,7 @@ use clavigerd::edge::{
     Background, Clock, Edge, Entropy, ManualBackground, ManualTime, ManualWorkers, Workers,
 };
 use clavigerd::identity::{Caller, Endpoint, EndpointKind, Peer};
-use clavigerd::keyring::Keyring;
+use clavigerd::keyring::{Keyring, Rules};
 use clavigerd::service::{Frame, Outcome, Service};
 use clavigerd::store::{MemoryStore, Record, Sealed, Store};
 use futures_util::future::BoxFuture;
@@ -68,7 +68,7 @@ impl Sim {
         let (background, changes) = Background::manual();
         let edge = Edge { clock, entropy: Entropy::seeded(seed), workers: queues, background };
         let store = MemoryStore::new(&edge, 64).unwrap();
-        let endpoint = Arc::new(Endpoint { name: "admin".into(), kind: EndpointKind::Admin });
+        let endpoint = Arc::new(Endpoint { name: "admin".into(), kind: EndpointKind::Admin, service: None });
         let peer = Arc::new(Peer { uid: 0, gid: 0, pid: 1, pidfd: None });
         let admin = Arc::new(Caller { endpoint, peer, access_key: None, connection: 1 });
         let service = Self::service(&edge);
@@ -109,7 +109,8 @@ impl Sim {
         let member = Member::simulated("sim", self.epoch, self.template, lane("serve"), lane("make"));
         let opening = {
             let (edge, store) = (self.edge.clone(), Arc::clone(&self.store));
-            async move { Keyring::open(edge, store, crate::sim_domain(), member, true, &Limits::default()).await }
+            let rules = Rules { allow_software_tokens: true, ..Rules::default() };
+            async move { Keyring::open(edge, store, crate::sim_domain(), member, rules, &Limits::default()).await }
         };
         let keyring = Arc::new(self.finish(opening).unwrap());
         let log = Arc::clone(&self.service.log);

@@ -38,6 +38,7 @@ conform!(
     watchers_hear_after_the_write_and_before_the_caller_in_order,
     a_dropped_future_still_commits,
     no_read_sees_half_a_batch,
+    a_rewrite_keeps_what_is_live_and_answers_a_revision_that_was_given,
 );
 
 fn op(key: &[u8], expect: Expect, change: Change) -> Op {
@@ -234,4 +235,22 @@ async fn no_read_sees_half_a_batch(store: Arc<dyn Store>) {
         assert!(found.windows(2).all(|pair| pair[0].1 == pair[1].1), "records of two batches");
     }
     writer.await.unwrap();
+}
+
+async fn a_rewrite_keeps_what_is_live_and_answers_a_revision_that_was_given(store: Arc<dyn Store>) {
+    assert_eq!(store.rewrite().await, Ok(0), "an empty one");
+    let first = store.commit(vec![put(b"a", b"1"), put(b"b", b"2"), put(b"c", b"3")]).await.unwrap();
+    let last = store.commit(vec![op(b"b", Expect::Any, Change::Delete), put(b"c", b"4")]).await.unwrap();
+    let before = store.list(b"", None, 9).await.unwrap();
+    let heard = Arc::new(Mutex::new(0));
+    let hook = Arc::clone(&heard);
+    store.watch(Box::new(move |_| *hook.lock().unwrap() += 1));
+    assert_eq!(store.rewrite().await, Ok(last));
+    assert_eq!(*heard.lock().unwrap(), 0, "nothing changed");
+    assert_eq!(store.list(b"", None, 9).await.unwrap(), before);
+    let change = op(b"a", Expect::Revision(first), Change::Delete);
+    assert_eq!(store.commit(vec![change]).await, Ok(last + 1));
+    assert_eq!(*heard.lock().unwrap(), 1);
+    drop(store.rewrite());
+    assert!(store.commit(vec![]).await.is_ok(), "nobody waits for it");
 }

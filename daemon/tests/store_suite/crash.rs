@@ -15,6 +15,8 @@ use clavigerd::store::{MAX_VALUE_LEN, OpenError, SledStore, StateLock, Store};
 use crate::common::{CACHE, Random, block_on, copy_dir, fill, open, put};
 
 const CHILD_DIR: &str = "STORE_TEST_CHILD_DIR";
+/// Whether the child also rewrites the store, all the time.
+const CHILD_REWRITES: &str = "STORE_TEST_CHILD_REWRITES";
 const WRITERS: u32 = 8;
 const BATCH: u8 = 8;
 
@@ -42,7 +44,12 @@ fn child() {
                 }
             })
         });
-        for writer in writers.collect::<Vec<_>>() {
+        let writers = writers.collect::<Vec<_>>();
+        while std::env::var_os(CHILD_REWRITES).is_some() {
+            let revision = store.rewrite().await.unwrap();
+            say(format!("rewritten {revision}\n"));
+        }
+        for writer in writers {
             writer.await.unwrap();
         }
     });
@@ -50,6 +57,12 @@ fn child() {
 
 pub(crate) fn start_child(dir: &Path) -> Child {
     start(Command::new(std::env::current_exe().unwrap()), dir)
+}
+
+pub(crate) fn start_rewriting_child(dir: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(CHILD_REWRITES, "1");
+    start(command, dir)
 }
 
 fn start(mut command: Command, dir: &Path) -> Child {
@@ -63,8 +76,8 @@ fn start(mut command: Command, dir: &Path) -> Child {
 }
 
 /// Lets the child acknowledge `count` batches, kills it, and gives all it acknowledged.
-fn acknowledged_before_kill(dir: &Path, count: usize) -> Vec<(Vec<u8>, u64)> {
-    let (mut acks, killed) = acknowledged(start_child(dir), count);
+fn acknowledged_before_kill(child: Child, count: usize) -> Vec<(Vec<u8>, u64)> {
+    let (mut acks, killed) = acknowledged(child, count);
     assert!(killed, "the child ended by itself after {} commits", acks.len());
     // A cut revision reads as a smaller one; the order check must not see it.
     acks.pop();
@@ -119,13 +132,13 @@ pub(crate) fn whole_batches(dir: &Path) -> (BTreeMap<Vec<u8>, u64>, u64) {
     })
 }
 
-#[test]
-fn kill_under_load_loses_nothing_acknowledged_and_tears_no_batch() {
+/// Kills children under load, each after some more batches; gives how many were acknowledged.
+fn killed_under_load(rounds: usize, batches: usize, start: fn(&Path) -> Child) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random(1);
     let mut acknowledged = Vec::new();
-    for round in 0..24 {
-        acknowledged.extend(acknowledged_before_kill(dir.path(), 20 + random.below(150)));
+    for round in 0..rounds {
+        acknowledged.extend(acknowledged_before_kill(start(dir.path()), 20 + random.below(batches)));
         let (present, next) = whole_batches(dir.path());
         for (id, revision) in &acknowledged {
             assert_eq!(present.get(id), Some(revision), "round {round}: lost {}", hex::encode(id));
@@ -133,8 +146,22 @@ fn kill_under_load_loses_nothing_acknowledged_and_tears_no_batch() {
         }
         let distinct: BTreeSet<_> = present.values().collect();
         assert_eq!(distinct.len(), present.len(), "round {round}: a revision was given twice");
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.retain(|name| name.to_string_lossy().starts_with("store"));
+        assert_eq!(left, ["store"], "round {round}");
     }
-    assert!(acknowledged.len() > 24 * 19);
+    acknowledged.len()
+}
+
+#[test]
+fn kill_under_load_loses_nothing_acknowledged_and_tears_no_batch() {
+    assert!(killed_under_load(24, 150, start_child) > 24 * 19);
+}
+
+/// At any moment of a rewrite, of which there is always one.
+#[test]
+fn kill_under_load_and_rewrites_loses_nothing_acknowledged_and_tears_no_batch() {
+    assert!(killed_under_load(16, 400, start_rewriting_child) > 16 * 19);
 }
 
 /// A disk that takes no more, as the shell's file size limit makes it: the child's

@@ -9,4 +9,5 @@ mod crash;
 mod damage;
 mod power;
 mod rate;
+mod rewrite;
 mod simulation;

@@ -79,3 +79,25 @@ fn full_queues_answer_busy_at_once_and_recover() {
     manual.step(0);
     assert_eq!(again.now_or_never(), Some(Ok(3)));
 }
+
+#[test]
+fn a_rewrite_has_its_place_among_the_commits_and_a_crash_before_it_leaves_it_unanswered() {
+    let (workers, manual) = Workers::manual();
+    let edge = Edge {
+        clock: Clock::manual(0).0,
+        entropy: Entropy::seeded(1),
+        workers,
+        background: Background::manual().0,
+    };
+    let store = MemoryStore::new(&edge, 9).unwrap();
+    drop(store.commit(vec![put(b"a", b"")]));
+    let mut rewriting = store.rewrite();
+    manual.step(0).unwrap();
+    assert!((&mut rewriting).now_or_never().is_none(), "the commit came first");
+    manual.step(0).unwrap();
+    assert_eq!(rewriting.now_or_never(), Some(Ok(1)));
+    let rewriting = store.rewrite();
+    store.crash();
+    while manual.step(0).is_some() {}
+    assert!(matches!(rewriting.now_or_never(), Some(Err(StoreError::Failed(_)))));
+}

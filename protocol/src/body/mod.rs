@@ -10,14 +10,20 @@ mod asymmetric;
 mod backup;
 mod control;
 mod data;
+mod import;
 mod keys;
+mod life;
+mod naming;
 mod rules;
 
 pub use asymmetric::*;
 pub use backup::*;
 pub use control::*;
 pub use data::*;
+pub use import::*;
 pub use keys::*;
+pub use life::*;
+pub use naming::*;
 
 /// Declares bodies: plain structs that encode field by field in this order.
 macro_rules! bodies {

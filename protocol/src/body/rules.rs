@@ -6,12 +6,13 @@ use serde::{Deserialize, Deserializer, de};
 use super::BatchItem;
 use crate::backup::{MAX_CHUNK_LEN, MAX_HEADER_LEN, TAG_LEN};
 use crate::limits::{
-    MAX_ACCESS_KEY_LEN, MAX_AGENT_LEN, MAX_BATCH_ITEMS, MAX_KEYS_PER_CALL, MAX_PAGE_ITEMS,
+    MAX_ACCESS_KEY_LEN, MAX_AGENT_LEN, MAX_BATCH_ITEMS, MAX_DELETION_DAYS, MAX_ENCRYPTED_EPHEMERAL_KEY_LEN,
+    MAX_ENCRYPTED_MATERIAL_LEN, MAX_IMPORT_TOKEN_LEN, MAX_KEYS_PER_CALL, MAX_NAME_LEN, MAX_PAGE_ITEMS,
     MAX_PAGE_TOKEN_LEN, MAX_PING_LEN, MAX_PROOF_LEN, MAX_PUBLIC_KEY_LEN, MAX_RANDOM_LEN, MAX_ROTATION_DAYS,
-    MAX_SM2_USER_ID_LEN, MIN_ROTATION_DAYS,
+    MAX_SM2_USER_ID_LEN, MAX_TAGS, MIN_DELETION_DAYS, MIN_ROTATION_DAYS,
 };
 use crate::list;
-use crate::names::KeyRef;
+use crate::names::{KeyRef, TagKey};
 use crate::secret::Bytes;
 
 /// Declares checks of fields: what the value must be, and how a refusal says so.
@@ -41,6 +42,17 @@ rules! {
     page_token: Bytes, |bytes| bytes.0.len() <= MAX_PAGE_TOKEN_LEN,
         "a page token has at most {MAX_PAGE_TOKEN_LEN} bytes";
     page_limit: u16, |items| items <= MAX_PAGE_ITEMS, "a page has at most {MAX_PAGE_ITEMS} items";
+    name_page_token: Bytes, |bytes| bytes.0.len() <= MAX_NAME_LEN,
+        "a page token has at most {MAX_NAME_LEN} bytes";
+    deletion_days: Option<u16>,
+        |days| days.is_none_or(|days| (MIN_DELETION_DAYS..=MAX_DELETION_DAYS).contains(&days)),
+        "a key waits at most {MAX_DELETION_DAYS} days for its deletion";
+    encrypted_material: Bytes, |bytes| bytes.0.len() <= MAX_ENCRYPTED_MATERIAL_LEN,
+        "encrypted material has at most {MAX_ENCRYPTED_MATERIAL_LEN} bytes";
+    encrypted_ephemeral_key: Bytes, |bytes| bytes.0.len() <= MAX_ENCRYPTED_EPHEMERAL_KEY_LEN,
+        "an encrypted ephemeral key has at most {MAX_ENCRYPTED_EPHEMERAL_KEY_LEN} bytes";
+    import_token: Bytes, |bytes| bytes.0.len() <= MAX_IMPORT_TOKEN_LEN,
+        "an import token has at most {MAX_IMPORT_TOKEN_LEN} bytes";
     random_len: u16, |bytes| (1..=MAX_RANDOM_LEN).contains(&bytes),
         "1 to {MAX_RANDOM_LEN} random bytes can be had at once";
     public_key: Bytes, |bytes| bytes.0.len() <= MAX_PUBLIC_KEY_LEN,
@@ -57,6 +69,11 @@ pub(super) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Key
     list::bounded(deserializer, "keys of one call", 1..=MAX_KEYS_PER_CALL)
 }
 
+/// The keys of tags to remove.
+pub(super) fn tag_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TagKey>, D::Error> {
+    list::bounded(deserializer, "tag keys", 1..=MAX_TAGS)
+}
+
 /// The items of a batch.
 pub(super) fn batch_items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BatchItem>, D::Error> {
     list::bounded(deserializer, "items of a batch", 0..=MAX_BATCH_ITEMS)
@@ -64,7 +81,10 @@ pub(super) fn batch_items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use crate::body::{BatchRequest, EnableKeyRequest, GetRandomRequest, HelloRequest, PingRequest};
+    use crate::body::{
+        BatchRequest, EnableKeyRequest, GetRandomRequest, HelloRequest, ListAliasRequest, PingRequest,
+        ScheduleKeyDeletionRequest,
+    };
     use crate::codec::{DecodeError, decode, encode};
     use crate::secret::Bytes;
     use crate::values::AuthMethod;
@@ -90,6 +110,25 @@ mod tests {
         assert!(matches!(decode::<BatchRequest>(&1025_u64.to_le_bytes()), Err(DecodeError::Invalid(_))));
         assert!(matches!(decode::<BatchRequest>(&1024_u64.to_le_bytes()), Err(DecodeError::Malformed(_))));
         assert_eq!(decode::<BatchRequest>(&0_u64.to_le_bytes()).unwrap().items, []);
+    }
+
+    #[test]
+    fn days_are_bounded_where_they_are_given() {
+        let keys = vec![uuid::Uuid::nil().into()];
+        for (days, fits) in [(None, true), (Some(0), true), (Some(1096), true), (Some(1097), false)] {
+            let body = ScheduleKeyDeletionRequest { keys: keys.clone(), days, force: false };
+            let got = decode::<ScheduleKeyDeletionRequest>(&encode(&body).unwrap());
+            assert_eq!(got.is_ok(), fits, "{days:?}");
+            assert!(fits || matches!(got, Err(DecodeError::Invalid(_))));
+        }
+    }
+
+    #[test]
+    fn page_tokens_that_are_names_may_be_as_long_as_names() {
+        for (length, fits) in [(0, true), (255, true), (256, false)] {
+            let body = ListAliasRequest { limit: 0, page: Bytes(vec![b'a'; length]) };
+            assert_eq!(decode::<ListAliasRequest>(&encode(&body).unwrap()).is_ok(), fits, "{length}");
+        }
     }
 
     #[test]

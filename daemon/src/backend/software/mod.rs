@@ -23,8 +23,8 @@ pub use mac::{MacKey, digest};
 pub use material::{check_value, open_material, seal_material};
 pub use private::PrivateKey;
 pub use public::PublicKey;
-pub use sm2::DEFAULT_USER_ID as SM2_DEFAULT_USER_ID;
 pub(in crate::backend) use sm2::sm2_pair;
+pub use sm2::{DEFAULT_USER_ID as SM2_DEFAULT_USER_ID, may_open as sm2_may_open};
 pub use unwrapping::{UnwrappingKey, import_value};
 pub(in crate::backend) use unwrapping::{read_pair, sm4_ecb_decrypt};
 

@@ -1,0 +1,163 @@
+//! What time makes due: which keys are to be rotated, deleted, or lose their material, and
+//! the doing of it. When to look is the scheduler's business.
+
+use std::sync::PoisonError;
+
+use claviger_protocol::Code;
+use uuid::Uuid;
+
+use super::Keyring;
+use super::index::{self, Due};
+use super::record::{KeyRecord, Mark, path};
+use super::state::Action;
+use super::versions::next_rotation;
+use crate::audit::Trail;
+use crate::edge::Timestamp;
+use crate::failure::Failure;
+
+/// The longest rotation period, and a day.
+const FURTHEST_ROTATION_DAYS: u16 = claviger_protocol::limits::MAX_ROTATION_DAYS + 1;
+
+/// Something that is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    what: What,
+    id: Uuid,
+    place: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Due(Due),
+    /// A version's nonce budget ends.
+    Exhausted(Uuid),
+    /// A rotation was dated by a clock that ran ahead.
+    Redate,
+}
+
+impl Task {
+    /// What the audit calls it; none for what belongs to another event.
+    #[must_use]
+    pub fn operation(&self) -> Option<&'static str> {
+        match self.what {
+            What::Due(Due::Rotate) | What::Exhausted(_) => Some("rotateKey"),
+            What::Due(Due::Destroy) => Some("deleteKey"),
+            What::Due(Due::Expire) => Some("expireKeyMaterial"),
+            What::Redate => Some("updateRotationPolicy"),
+            What::Due(Due::Purge | Due::Erase | Due::EndImport) => None,
+        }
+    }
+
+    /// What the log calls it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.what {
+            What::Due(Due::Rotate) => "rotation",
+            What::Exhausted(_) => "rotation of an exhausted key",
+            What::Due(Due::Destroy) => "deletion",
+            What::Due(Due::Expire) => "expiry of material",
+            What::Due(Due::Purge) => "purge of a deleted key",
+            What::Due(Due::Erase) => "erasure",
+            What::Due(Due::EndImport) => "end of import parameters",
+            What::Redate => "re-dating of a rotation",
+        }
+    }
+
+    /// The key that it is about.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Where it stands among what is due: where to go on behind it.
+    #[must_use]
+    pub fn place(&self) -> &[u8] {
+        &self.place
+    }
+}
+
+impl Keyring {
+    /// At most `limit` tasks that are due and stand behind `after`, earliest first.
+    pub async fn due(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Task>, Failure> {
+        let now = self.edge.clock.now();
+        let page = self.store.list::<Mark>(path::DUE, after, limit).await?;
+        let mut tasks = Vec::new();
+        for (place, _, _) in page {
+            let Some((at, number, id)) = path::due_parts(&place) else { continue };
+            if at > now {
+                break;
+            }
+            let Some(due) = Due::from_number(number) else { continue };
+            tasks.push(Task { what: What::Due(due), id, place });
+        }
+        Ok(tasks)
+    }
+
+    /// Keys whose primary version is nearly used up.
+    pub fn exhausted(&self) -> Vec<Task> {
+        let taken = std::mem::take(&mut *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner));
+        let task =
+            |(id, version): (Uuid, Uuid)| Task { what: What::Exhausted(version), id, place: Vec::new() };
+        taken.into_iter().map(task).collect()
+    }
+
+    /// At most `limit` rotations that are dated further ahead than any policy reaches.
+    pub async fn misdated(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Task>, Failure> {
+        let horizon = next_rotation(self.edge.clock.now(), FURTHEST_ROTATION_DAYS);
+        let first = path::due(horizon, 0, Uuid::nil());
+        let after = after.unwrap_or(&first);
+        let page = self.store.list::<Mark>(path::DUE, Some(after), limit).await?;
+        let tasks = page.into_iter().filter_map(|(place, _, _)| {
+            let (_, number, id) = path::due_parts(&place)?;
+            (number == Due::Rotate as u8).then_some(Task { what: What::Redate, id, place })
+        });
+        Ok(tasks.collect())
+    }
+
+    /// Does a task; whether there was anything to do. `erase_after` is how long destroyed
+    /// material's last bytes may stay in the store's files, in milliseconds.
+    ///
+    /// # Errors
+    /// Where it has to be tried again later.
+    pub async fn carry_out(
+        &self,
+        task: &Task,
+        erase_after: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<bool, Failure> {
+        let (id, now) = (task.id, self.edge.clock.now());
+        let erase_at = now.saturating_add(erase_after);
+        let done = match task.what {
+            What::Due(Due::Rotate) => self.rotate_due(id, trail).await?.is_some(),
+            What::Exhausted(version) => self.rotate_exhausted(id, version, trail).await?.is_some(),
+            What::Due(Due::Destroy) => self.destroy_due(id, trail).await?,
+            What::Due(Due::Expire) => {
+                let expired = |key: &KeyRecord| Ok(key.material_expires_at.is_some_and(|at| at <= now));
+                self.lose_material(id, Action::Expire, erase_at, expired, trail).await?.is_some()
+            }
+            What::Due(Due::Purge) => {
+                self.purge(id, erase_at).await?;
+                true
+            }
+            What::Redate => {
+                self.redate(id, trail).await?;
+                true
+            }
+            What::Due(Due::Erase | Due::EndImport) => return Err(Code::NotAvailable.into()),
+        };
+        if !done {
+            self.unless_meant(task).await?;
+        }
+        Ok(done)
+    }
+
+    /// A mark that its key doesn't have (any more) is removed: nothing would ever do it.
+    async fn unless_meant(&self, task: &Task) -> Result<(), Failure> {
+        let What::Due(_) = task.what else { return Ok(()) };
+        let key = self.find_id(task.id).await?;
+        if key.is_none_or(|key| !index::entries(&key.record).contains(&task.place)) {
+            self.commit(vec![index::remove(task.place.clone())]).await?;
+        }
+        Ok(())
+    }
+}
