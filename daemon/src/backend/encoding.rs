@@ -9,7 +9,7 @@
 
 use claviger_protocol::{DigestAlgorithm, KeyPairSpec, SecretBytes};
 use der::asn1::{OctetStringRef, UintRef};
-use der::{Decode, Encode, Header, Reader, SliceReader, Tag};
+use der::{Decode, Encode, Header, Reader, SliceReader, Tag, TagNumber};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeLess};
 use zeroize::Zeroizing;
 
@@ -102,6 +102,61 @@ pub fn rsa_public(spki: &[u8]) -> Option<RsaPublic<'_>> {
     let modulus = UintRef::decode(&mut reader).ok()?.as_bytes();
     let exponent = UintRef::decode(&mut reader).ok()?.as_bytes();
     (unused == 0 && reader.is_finished()).then_some(RsaPublic { der, modulus, exponent })
+}
+
+/// A private key, taken out of its PKCS#8 (RFC 5208, RFC 5958); attributes are passed over.
+#[derive(Clone, Copy)]
+pub struct Pkcs8<'a> {
+    /// AlgorithmIdentifier, whole.
+    algorithm: &'a [u8],
+    /// The key in its algorithm's own form.
+    private: &'a [u8],
+    /// The public key that stands beside it.
+    pub public: Option<&'a [u8]>,
+}
+
+impl<'a> Pkcs8<'a> {
+    /// Takes it apart; `None` unless it is one, in DER, and no more.
+    #[must_use]
+    pub fn from_der(der: &'a [u8]) -> Option<Self> {
+        let mut reader = SliceReader::new(untagged(Tag::Sequence, der)?).ok()?;
+        let version = u8::decode(&mut reader).ok()?;
+        let algorithm = reader.tlv_bytes().ok()?;
+        untagged(Tag::Sequence, algorithm)?;
+        let private = untagged(Tag::OctetString, reader.tlv_bytes().ok()?)?;
+        let mut public = None;
+        if next_is(&reader, true, 0) {
+            reader.tlv_bytes().ok()?;
+        }
+        if version == 1 && next_is(&reader, false, 1) {
+            let bits = untagged(context(false, 1), reader.tlv_bytes().ok()?)?;
+            public = Some(bits.strip_prefix(&[0])?);
+        }
+        (version <= 1 && reader.is_finished()).then_some(Self { algorithm, private, public })
+    }
+
+    /// The same without what is optional, version 0.
+    #[must_use]
+    pub fn plain(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let private = Zeroizing::new(tagged(Tag::OctetString, self.private).ok()?);
+        let content = Zeroizing::new([&[2, 1, 0], self.algorithm, &private].concat());
+        tagged(Tag::Sequence, &content).ok().map(Zeroizing::new)
+    }
+}
+
+/// Whether an element with this tag comes next.
+fn next_is(reader: &SliceReader<'_>, constructed: bool, number: u32) -> bool {
+    Header::peek(&reader.clone()).is_ok_and(|header| header.tag() == context(constructed, number))
+}
+
+fn context(constructed: bool, number: u32) -> Tag {
+    Tag::ContextSpecific { constructed, number: TagNumber(number) }
+}
+
+/// The key itself in a SubjectPublicKeyInfo: the content of its bit string.
+#[must_use]
+pub fn public_bits(spki: &[u8]) -> Option<&[u8]> {
+    ec_point(spki).map(|(_, point)| point).or_else(|| rsa_public(spki).map(|public| public.der))
 }
 
 /// A signature r ‖ s as SEQUENCE { r, s }; `None` for an odd or empty number of bytes.

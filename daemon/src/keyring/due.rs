@@ -143,7 +143,11 @@ impl Keyring {
                 self.redate(id, trail).await?;
                 true
             }
-            What::Due(Due::Erase | Due::EndImport) => return Err(Code::NotAvailable.into()),
+            What::Due(Due::EndImport) => {
+                self.end_imports(id, &task.place).await?;
+                true
+            }
+            What::Due(Due::Erase) => return Err(Code::NotAvailable.into()),
         };
         if !done {
             self.unless_meant(task).await?;

@@ -285,7 +285,7 @@ fn sm2_pkcs8_is_read_in_each_of_its_forms() {
     let mut other = point.to_vec();
     other[63] ^= 1;
     for wrong in [
-        whole(1, &curve, &[]),
+        whole(2, &curve, &[]),
         whole(0, &p256, &[]),
         whole(0, &curve, &[&item(0xA0, &p256)]),
         whole(0, &curve, &[&public(&other)]),
@@ -294,6 +294,55 @@ fn sm2_pkcs8_is_read_in_each_of_its_forms() {
         [whole(0, &curve, &[]), vec![0]].concat(),
     ] {
         assert_eq!(read(&wrong), None, "{wrong:02x?}");
+    }
+}
+
+/// RFC 5958's optional fields: attributes are passed over, a public key must be the private key's.
+#[test]
+fn pkcs8_may_have_attributes_and_a_public_key_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    for spec in [KeyPairSpec::EcP256, KeyPairSpec::EcP384, KeyPairSpec::Sm2, KeyPairSpec::Rsa2048] {
+        let (own, spki) = theirs(dir.path(), spec);
+        let read = |der: Vec<u8>| software::read_pair(spec, &SecretBytes::new(der)).map(|(_, spki)| spki);
+        let bits = crate::backend::encoding::public_bits(&spki).unwrap();
+        // Version, algorithm and key: what is behind the outer header.
+        let head = if own[1] & 0x80 == 0 { 2 } else { 2 + usize::from(own[1] & 0x7F) };
+        let item = |tag: u8, content: &[u8]| {
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            let long = match content.len() {
+                ..128 => vec![length[1]],
+                128..256 => vec![0x81, length[1]],
+                _ => vec![0x82, length[0], length[1]],
+            };
+            [&[tag][..], &long, content].concat()
+        };
+        let with = |version: u8, more: &[Vec<u8>]| {
+            let mut inside = own[head..].to_vec();
+            inside[2] = version;
+            item(0x30, &[inside, more.concat()].concat())
+        };
+        assert_eq!(with(0, &[]), own);
+        let attributes = item(0xA0, &[0x30, 0]);
+        let public = |bits: &[u8]| item(0x81, &[&[0], bits].concat());
+        for good in [
+            with(0, std::slice::from_ref(&attributes)),
+            with(1, &[]),
+            with(1, &[public(bits)]),
+            with(1, &[attributes.clone(), public(bits)]),
+        ] {
+            assert_eq!(read(good).as_ref(), Some(&spki), "{spec}");
+        }
+        let mut other = bits.to_vec();
+        *other.last_mut().unwrap() ^= 1;
+        for bad in [
+            with(0, &[public(bits)]),
+            with(1, &[public(&other)]),
+            with(1, &[public(bits), attributes.clone()]),
+            with(2, &[]),
+            with(0, &[vec![5, 0]]),
+        ] {
+            assert_eq!(read(bad), None, "{spec}");
+        }
     }
 }
 

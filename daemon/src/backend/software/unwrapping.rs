@@ -13,8 +13,6 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
 };
 use claviger_protocol::{Code, ImportAlgorithm, KeyPairSpec, KeySpec, SecretBytes, WrappingKeySpec};
-use der::Decode;
-use der::asn1::AnyRef;
 use sm4::Sm4;
 use sm4::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
@@ -22,7 +20,7 @@ use zeroize::Zeroizing;
 use super::public::PublicKey;
 use super::sm2::{self, Sm2Private};
 use super::{MacKey, internal};
-use crate::backend::encoding;
+use crate::backend::encoding::{self, Pkcs8};
 use crate::backend::import::{BLOCKS, LABEL};
 use crate::failure::Failure;
 
@@ -91,9 +89,9 @@ fn opened(length: usize, open: impl FnOnce(&mut [u8]) -> Option<usize>) -> Optio
 /// computed from the private key; `None` for another kind or size of key, numbers that make
 /// none, or bytes behind it.
 pub(in crate::backend) fn read_pair(spec: KeyPairSpec, der: &SecretBytes) -> Option<(SecretBytes, Vec<u8>)> {
-    let der = der.expose();
-    // The library reads one element and leaves what stands behind it.
-    AnyRef::from_der(der).ok()?;
+    let whole = Pkcs8::from_der(der.expose())?;
+    let plain = whole.plain()?;
+    let der = plain.as_slice();
     let (pkcs8, spki) = match spec {
         KeyPairSpec::Sm2 => sm2::read_pkcs8(der)?,
         KeyPairSpec::EcP256 | KeyPairSpec::EcP384 => {
@@ -113,6 +111,9 @@ pub(in crate::backend) fn read_pair(spec: KeyPairSpec, der: &SecretBytes) -> Opt
             (SecretBytes::new(pkcs8.as_ref().to_vec()), spki)
         }
     };
+    if whole.public.is_some_and(|public| encoding::public_bits(&spki) != Some(public)) {
+        return None;
+    }
     let public = PublicKey::from_spki(&spki).ok()?;
     (public.spec() == Some(spec)).then_some((pkcs8, spki))
 }

@@ -29,7 +29,7 @@ pub(in crate::backend) fn sm2_pair(scalar: &[u8]) -> Option<(SecretBytes, Vec<u8
     Some((pkcs8, spki))
 }
 
-/// The same of a PKCS#8 (version 0, no attributes) whose curve is named at least once and
+/// The same of a PKCS#8 (version 0, without what is optional) whose curve is named at least once and
 /// whose point, where it has one, is the scalar's.
 pub(in crate::backend::software) fn read(der: &[u8]) -> Option<(SecretBytes, Vec<u8>)> {
     let mut outer = SliceReader::new(der).ok()?;
