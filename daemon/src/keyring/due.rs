@@ -3,7 +3,6 @@
 
 use std::sync::PoisonError;
 
-use claviger_protocol::Code;
 use claviger_protocol::limits::MIN_ROTATION_DAYS;
 use futures_util::future::try_join_all;
 use uuid::Uuid;
@@ -156,7 +155,10 @@ impl Keyring {
             }
             What::Redate => self.redate(id, trail).await?,
             What::Due(Due::Erase) => self.erased(id, &task.place, trail).await?,
-            What::Due(Due::EndImport) => return Err(Code::NotAvailable.into()),
+            What::Due(Due::EndImport) => {
+                self.end_imports(id, &task.place).await?;
+                true
+            }
         };
         if !done {
             self.unless_meant(task).await?;
