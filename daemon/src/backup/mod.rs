@@ -12,5 +12,5 @@ pub mod restore;
 mod tombstones;
 
 pub use chunks::{Chunks, Entry, Opened, Totals};
-pub use live::Backups;
 pub(crate) use live::verify;
+pub use live::{Backups, Made};

@@ -13,7 +13,10 @@ use crate::admission::Admitted;
 use crate::audit::Trail;
 use crate::edge::Timestamp;
 use crate::failure::Failure;
-use crate::store::{Change, Expect, Op, StoreError};
+use crate::store::{Change, Expect, MAX_VALUE_LEN, Op, StoreError};
+
+/// Bytes of a key's record that are left to its life.
+const ROOM: usize = 256;
 
 /// How often a change is tried anew when another change of the same key came first.
 pub(super) const ATTEMPTS: usize = 8;
@@ -212,9 +215,17 @@ impl Keyring {
             if edited == *key {
                 return Ok(Decision::Leave((state, false)));
             }
+            self.with_room(&edited)?;
             Ok(Decision::write(edited, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
+    }
+
+    /// Whether what users put into a key's record leaves room for what its life will: dates,
+    /// states, and versions must never find it full.
+    pub(super) fn with_room(&self, key: &KeyRecord) -> Result<(), Failure> {
+        let length = self.store.put(&path::key(key.key_id), key)?.len();
+        if length + ROOM > MAX_VALUE_LEN { Err(StoreError::TooLarge.into()) } else { Ok(()) }
     }
 
     /// Decides on the key's record as it is now and writes what was decided, anew as long

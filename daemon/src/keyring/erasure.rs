@@ -23,12 +23,16 @@ impl Keyring {
     /// further ahead than `erase_after` milliseconds was dated by a clock that ran ahead.
     pub async fn erase(&self, erase_after: Timestamp) -> Result<Vec<Task>, Failure> {
         let now = self.edge.clock.now();
-        let waits = now.saturating_add(1)..=now.saturating_add(erase_after);
-        let tasks = self.erasures().await?;
-        let due = |task: &Task| path::due_parts(task.place()).is_some_and(|(at, _, _)| !waits.contains(&at));
-        if !tasks.iter().any(due) {
+        // They stand in the order of time: the first tells of what is overdue, the first that
+        // lies too far ahead of a clock that was wrong.
+        let far = Due::Erase.at(now.saturating_add(erase_after).saturating_add(1), Uuid::nil());
+        let due = |place: &[u8]| path::due_parts(place).is_some_and(|(at, _, _)| at <= now);
+        let first = self.store.list::<Mark>(path::ERASURES, None, 1).await?;
+        let misdated = self.store.list::<Mark>(path::ERASURES, Some(&far), 1).await?;
+        if !first.iter().any(|(place, _, _)| due(place)) && misdated.is_empty() {
             return Ok(Vec::new());
         }
+        let mut tasks = self.erasures().await?;
         // Every mark was committed with the destruction, or after it: what is read here is
         // gone from the records that the rewrite keeps.
         let revision = self.store.store().rewrite().await?;
@@ -37,6 +41,9 @@ impl Keyring {
             keys = tasks.len(),
             "the store was rewritten: destroyed material is gone from its files"
         );
+        for task in &mut tasks {
+            task.was_erased_at(revision);
+        }
         Ok(tasks)
     }
 
@@ -62,6 +69,7 @@ impl Keyring {
         &self,
         key_id: Uuid,
         place: &[u8],
+        revision: u64,
         trail: &mut Trail,
     ) -> Result<bool, Failure> {
         for _ in 0..super::change::ATTEMPTS {
@@ -69,6 +77,9 @@ impl Keyring {
             if let Some(key) = self.find_id(key_id).await?
                 && key.record.state == KeyState::Deleted
                 && key.record.erased_at.is_none()
+                // One that was destroyed since has a mark of its own.
+                && key.record.version_count == 0
+                && key.revision <= revision
             {
                 let erased_at = Some(self.edge.clock.now());
                 ops.extend(self.key_ops(&key, &KeyRecord { erased_at, ..key.record.clone() })?);

@@ -16,6 +16,8 @@ use crate::store::{Change, Expect, MAX_BATCH_OPS, Op, StoreError};
 const SCAN_LIMIT: usize = 10_000;
 /// Records read from the store at once.
 const CHUNK: usize = 256;
+/// Single records read at once.
+const READS_AT_ONCE: usize = 16;
 
 /// What a list shows.
 #[derive(Debug, Clone, Default)]
@@ -117,11 +119,17 @@ impl Keyring {
         let entries = self.store.list::<Mark>(index, after.as_deref(), CHUNK).await?;
         let ids = entries.iter().filter_map(|(entry, _, _)| index::key_id(entry));
         // Past the cache, which a list would empty of what is in use.
-        let reads = ids.map(|id| async move {
-            let found = self.store.get::<KeyRecord>(&path::key(id)).await?;
-            Ok::<_, StoreError>((id, found.map(|(_, record)| record)))
-        });
-        Ok(futures_util::future::try_join_all(reads).await?)
+        let mut found = Vec::with_capacity(entries.len());
+        let ids: Vec<_> = ids.collect();
+        // A few at once: each takes a place in the reader's queue, which is everybody's.
+        for some in ids.chunks(READS_AT_ONCE) {
+            let reads = some.iter().map(|id| async move {
+                let key = self.store.get::<KeyRecord>(&path::key(*id)).await?;
+                Ok::<_, StoreError>((*id, key.map(|(_, record)| record)))
+            });
+            found.extend(futures_util::future::try_join_all(reads).await?);
+        }
+        Ok(found)
     }
 
     /// At most `limit` keys in the order of their aliases, after the alias `after`.

@@ -97,7 +97,7 @@ impl DerivedKey {
 /// An HSM key that encrypts itself, and how often it may still.
 pub(super) struct DirectKey {
     pub(super) lease: Lease,
-    pub(super) uses: Uses,
+    pub(super) uses: Arc<Uses>,
 }
 
 fn fresh_salt(entropy: &Entropy) -> Result<[u8; 16], Failure> {
@@ -214,7 +214,7 @@ impl Keyring {
                 Material::Derived(DerivedKey { lease, salt: Mutex::new((salt, 0)) })
             }
             Template::AesDirect | Template::Sm4Direct => {
-                Material::Direct(DirectKey { lease, uses: Uses::of(version_id, &self.remaining) })
+                Material::Direct(DirectKey { lease, uses: Arc::new(Uses::of(version_id, &self.remaining)) })
             }
             Template::HmacSecret
             | Template::RsaSign
@@ -312,7 +312,12 @@ impl Keyring {
                 _ => Err(HsmError::Fault("derive answered with something else".into())),
             }
         };
-        self.sub_keys.get_or_load(&name, derive).await
+        let derived = self.sub_keys.get_or_load(&name, derive).await?;
+        // Its parent was let go of meanwhile: nothing of it stays behind.
+        if self.materials.get(&(version_id, 0)).is_none() {
+            self.sub_keys.forget(&name);
+        }
+        Ok(derived)
     }
 
     /// Lets go of a version whose material is destroyed, everywhere: in memory, in the HSM

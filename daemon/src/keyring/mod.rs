@@ -65,7 +65,7 @@ pub use change::Changed;
 pub use create::{Made, NewKey};
 pub use crypto::Encrypted;
 pub use deletion::{Plan, Planned};
-pub use due::Task;
+pub use due::{Part, Task};
 pub use grant::Grant;
 pub use import::{ImportParameters, Imported, Sent};
 pub use list::{AliasPage, Filter, Page};

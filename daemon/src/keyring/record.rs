@@ -12,6 +12,7 @@
 //! b/ time down  backup id   BackupRecord: latest first
 //! x/ facet value  key id    Mark: indexes of keys, see `index.rs`
 //! d/ time kind  id          Mark: what falls due, see `index.rs`
+//! r/ time kind  key id      Mark: rotations that fall due
 //! e/ time kind  key id      Mark: material to be erased, see `erasure.rs`
 //! c/ endpoint 00 token      ClientTokenRecord
 //! w/ key id  import id      ImportRecord: wrapping keys that are given out
@@ -198,7 +199,9 @@ pub struct BackupRecord {
     /// Its id.
     pub backup_id: Uuid,
     /// When it was begun.
-    pub created_at: Timestamp,
+    pub begun_at: Timestamp,
+    /// When its last record was read: it is the store as it was then.
+    pub read_at: Timestamp,
 }
 
 /// A record whose place says everything.

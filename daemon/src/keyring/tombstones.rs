@@ -11,6 +11,7 @@ use super::deletion::tombstone;
 use super::list::Filter;
 use super::record::{BackupRecord, KeyRecord, path};
 use super::{Keyring, index};
+use crate::backup::Made;
 use crate::edge::Timestamp;
 use crate::failure::Failure;
 use crate::store::{Change, Expect, Op, Sealed, StoreError};
@@ -24,9 +25,10 @@ pub const PLACE_LEN: usize = 24;
 
 impl Keyring {
     /// Remembers a backup whose file is in its place.
-    pub async fn note_backup(&self, backup_id: Uuid, created_at: Timestamp) -> Result<(), Failure> {
-        let key = path::backup(created_at, backup_id);
-        let change = Change::Put(self.store.put(&key, &BackupRecord { backup_id, created_at })?);
+    pub async fn note_backup(&self, made: Made) -> Result<(), Failure> {
+        let Made { backup_id, begun_at, read_at } = made;
+        let key = path::backup(begun_at, backup_id);
+        let change = Change::Put(self.store.put(&key, &BackupRecord { backup_id, begun_at, read_at })?);
         let mut ops = vec![Op { key, expect: Expect::Any, change }];
         let known = self.store.list::<BackupRecord>(path::BACKUPS, None, MAX_BACKUPS).await?;
         if known.len() == MAX_BACKUPS {
@@ -45,21 +47,33 @@ impl Keyring {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, BackupRecord, u32)>, Failure> {
         let tombs = self.all_tombstones().await?;
-        let deleted = key.filter(|key| key.state == KeyState::Deleted).and_then(|key| key.deletion_date);
-        let holds = |at: Timestamp| {
-            key.is_none_or(|key| key.created_at <= at && deleted.is_none_or(|deleted| at <= deleted))
+        let sorted = |date: fn(&Tombstone) -> Timestamp| {
+            let mut dates: Vec<_> = tombs.iter().map(date).collect();
+            dates.sort_unstable();
+            dates
+        };
+        let (made, deleted) = (sorted(|tomb| tomb.created_at), sorted(|tomb| tomb.deleted_at));
+        // Those that were there at its end and weren't deleted before it was begun.
+        let held = |backup: &BackupRecord| {
+            let there = made.partition_point(|at| *at <= backup.read_at);
+            let gone = deleted.partition_point(|at| *at < backup.begun_at);
+            u32::try_from(there.saturating_sub(gone)).unwrap_or(u32::MAX)
+        };
+        let died = key.filter(|key| key.state == KeyState::Deleted).and_then(|key| key.deletion_date);
+        let holds = |backup: &BackupRecord| {
+            key.is_none_or(|key| {
+                key.created_at <= backup.read_at && died.is_none_or(|died| backup.begun_at <= died)
+            })
         };
         let (mut found, mut after) = (Vec::new(), after.map(|place| [path::BACKUPS, place].concat()));
         loop {
             let page = self.store.list::<BackupRecord>(path::BACKUPS, after.as_deref(), PAGE).await?;
             let full = page.len() == PAGE;
             for (path, _, backup) in page {
-                if holds(backup.created_at) {
-                    let at = backup.created_at;
-                    let held = tombs.iter().filter(|tomb| tomb.created_at <= at && at <= tomb.deleted_at);
-                    let held = u32::try_from(held.count()).unwrap_or(u32::MAX);
+                if holds(&backup) {
                     let place = path.strip_prefix(path::BACKUPS).unwrap_or_default().to_vec();
-                    found.push((place, backup, held));
+                    let deleted = held(&backup);
+                    found.push((place, backup, deleted));
                 }
                 if found.len() == limit {
                     return Ok(found);
@@ -135,6 +149,8 @@ pub async fn bury(store: &Sealed, deleted: &Deleted) -> Result<BTreeSet<Uuid>, S
             KeyRecord { version_count: 0, erased_at: Some(*at), ..tombstone(&key, KeyState::Deleted, *at) };
         let mut ops = index::changes(store, Some(&key), &tomb)?;
         ops.extend(key.aliases.iter().map(|alias| index::remove(path::alias(alias.as_str()))));
+        let default = key.default_for.iter().map(|service| format!("alias/{service}/default"));
+        ops.extend(default.map(|alias| index::remove(path::alias(&alias))));
         let change = Change::Put(store.put(&key_path, &tomb)?);
         ops.push(Op { key: key_path, expect: Expect::Revision(revision), change });
         store.store().commit(ops).await?;

@@ -27,8 +27,8 @@ pub(super) async fn read(service: &Service, body: &ReadBackupRequest) -> Result<
 
 pub(super) async fn end(service: &Service, body: &EndBackupRequest) -> EndBackupReply {
     let made = service.backups.end(body.backup_id).await.filter(|_| body.complete);
-    if let (Some(created_at), Ok(keyring)) = (made, service.keyring())
-        && let Err(failure) = keyring.note_backup(body.backup_id, created_at).await
+    if let (Some(made), Ok(keyring)) = (made, service.keyring())
+        && let Err(failure) = keyring.note_backup(made).await
     {
         // The file is there all the same.
         tracing::warn!(backup = %body.backup_id, %failure, "a backup was made that the list of backups lacks");
@@ -56,7 +56,7 @@ pub(super) async fn list(
     let next = found.last().filter(|_| found.len() == limit).map(|(place, _, _)| place.clone());
     let summary = |(_, backup, holds_deleted): (Vec<u8>, BackupRecord, u32)| BackupSummary {
         backup_id: backup.backup_id,
-        created_at: backup.created_at,
+        created_at: backup.begun_at,
         holds_deleted,
     };
     Ok(ListBackupsReply {

@@ -73,8 +73,10 @@ pub const NUMBERS: &[u8] = b"n/";
 pub const ASSOCIATIONS: &[u8] = b"s/";
 /// All wrapping keys of imports.
 pub const IMPORTS: &[u8] = b"w/";
-/// Everything that falls due, but erasures.
+/// Everything that falls due, but rotations and erasures.
 pub const DUE: &[u8] = b"d/";
+/// Rotations that fall due.
+pub const ROTATIONS: &[u8] = b"r/";
 /// All backups that were made.
 pub const BACKUPS: &[u8] = b"b/";
 /// Erasures that fall due.
@@ -141,12 +143,13 @@ pub fn import(key_id: Uuid, import_id: Uuid) -> Vec<u8> {
     [IMPORTS, key_id.as_bytes(), import_id.as_bytes()].concat()
 }
 
-/// What falls due with an id at a time; in the order of time.
+/// What falls due with an id at a time, among [`DUE`], [`ROTATIONS`] or [`ERASURES`]; in the
+/// order of time.
 #[must_use]
-pub fn due(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
+pub fn due(among: &[u8], at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
     // The sign bit turned over: earlier times sort before later ones, those before 1970 too.
     let ordered = (at ^ Timestamp::MIN).to_be_bytes();
-    [DUE, &ordered, &[kind], id.as_bytes()].concat()
+    [among, &ordered, &[kind], id.as_bytes()].concat()
 }
 
 /// A backup that was begun at a time; the latest comes first.
@@ -156,18 +159,10 @@ pub fn backup(at: Timestamp, backup_id: Uuid) -> Vec<u8> {
     [BACKUPS, &ordered, backup_id.as_bytes()].concat()
 }
 
-/// An erasure that falls due at a time, of a key's destroyed material.
-#[must_use]
-pub fn erasure(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
-    let mut path = due(at, kind, id);
-    path[..ERASURES.len()].copy_from_slice(ERASURES);
-    path
-}
-
 /// Time, kind and id of what falls due.
 #[must_use]
 pub fn due_parts(path: &[u8]) -> Option<(Timestamp, u8, Uuid)> {
-    let rest = path.strip_prefix(DUE).or_else(|| path.strip_prefix(ERASURES))?;
+    let rest = [DUE, ROTATIONS, ERASURES].iter().find_map(|among| path.strip_prefix(*among))?;
     let (time, rest) = rest.split_first_chunk::<8>()?;
     let (kind, id) = rest.split_first()?;
     Some((Timestamp::from_be_bytes(*time) ^ Timestamp::MIN, *kind, Uuid::from_slice(id).ok()?))
@@ -181,7 +176,7 @@ mod tests {
     fn what_falls_due_is_in_the_order_of_time() {
         let id = Uuid::from_u128(7);
         let times = [Timestamp::MIN, -1, 0, 1, 1_700_000_000_000, Timestamp::MAX];
-        let paths: Vec<_> = times.iter().map(|at| due(*at, 2, id)).collect();
+        let paths: Vec<_> = times.iter().map(|at| due(DUE, *at, 2, id)).collect();
         assert!(paths.is_sorted());
         for (at, path) in times.iter().zip(&paths) {
             assert_eq!(due_parts(path), Some((*at, 2, id)));
