@@ -84,7 +84,8 @@ impl Keyring {
     ) -> Result<Changed, Failure> {
         let decide = |key: &KeyRecord| {
             let (state, _) = permitted(key, Action::Cancel { enable })?;
-            let kept = KeyRecord { state, deletion_date: None, ..key.clone() };
+            let next_rotation = self.rotation_date(key);
+            let kept = KeyRecord { state, deletion_date: None, next_rotation, ..key.clone() };
             Ok(Decision::write(kept, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
@@ -105,12 +106,14 @@ impl Keyring {
         let destroyed = self.alter(key_id, trail, decide).await?;
         if destroyed {
             self.forget_key(key_id).await?;
+            self.remove_imports(key_id).await?;
         }
         Ok(destroyed)
     }
 
     /// Removes what is left of a deleted key but its tombstone.
     pub(super) async fn purge(&self, key_id: Uuid, erase_at: Timestamp) -> Result<(), Failure> {
+        self.remove_imports(key_id).await?;
         loop {
             let versions =
                 self.store.list::<VersionRecord>(&path::versions_of(key_id), None, PURGE_STEP).await?;

@@ -11,6 +11,7 @@ use super::due::{Task, What};
 use super::index::{self, Due};
 use super::record::{KeyRecord, Mark, path};
 use crate::audit::Trail;
+use crate::edge::Timestamp;
 use crate::failure::Failure;
 
 /// Marks found in one read.
@@ -18,11 +19,13 @@ const PAGE: usize = 256;
 
 impl Keyring {
     /// Rewrites the store if an erasure is due; what is to be noted of each key then, with
-    /// [`Keyring::carry_out`]. Those that aren't due yet go with the others.
-    pub async fn erase(&self) -> Result<Vec<Task>, Failure> {
+    /// [`Keyring::carry_out`]. Those that aren't due yet go with the others. One that lies
+    /// further ahead than `erase_after` milliseconds was dated by a clock that ran ahead.
+    pub async fn erase(&self, erase_after: Timestamp) -> Result<Vec<Task>, Failure> {
         let now = self.edge.clock.now();
+        let waits = now.saturating_add(1)..=now.saturating_add(erase_after);
         let tasks = self.erasures().await?;
-        let due = |task: &Task| path::due_parts(task.place()).is_some_and(|(at, _, _)| at <= now);
+        let due = |task: &Task| path::due_parts(task.place()).is_some_and(|(at, _, _)| !waits.contains(&at));
         if !tasks.iter().any(due) {
             return Ok(Vec::new());
         }

@@ -100,9 +100,8 @@ fn dues(key: &KeyRecord) -> Vec<(Timestamp, Due)> {
     match key.state {
         KeyState::Enabled => dues.extend(key.next_rotation.map(|at| (at, Due::Rotate))),
         KeyState::PendingDeletion => dues.extend(key.deletion_date.map(|at| (at, Due::Destroy))),
-        KeyState::Deleted if key.version_count > 0 => {
-            dues.extend(key.deletion_date.map(|at| (at, Due::Purge)));
-        }
+        // At once, and not when a clock that ran ahead said that it was deleted.
+        KeyState::Deleted if key.version_count > 0 => dues.push((Timestamp::MIN, Due::Purge)),
         KeyState::Disabled | KeyState::PendingImport | KeyState::Deleted => {}
     }
     if key.has_material() && key.state != KeyState::Deleted {
