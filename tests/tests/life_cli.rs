@@ -75,12 +75,12 @@ fn a_deletion_is_planned_and_taken_back() {
         // An application uses it.
         let used = EncryptRequest { ..encryption("alias/a".parse::<KeyRef>().unwrap(), b"x") };
         assert!(daemon.app().call(used).is_ok());
-        let uses = object(site, "key associations alias/a");
+        let found = object(site, "key associations alias/a");
         assert_eq!(
-            (uses["key_id"].clone(), column(&uses["associations"], "access_point")),
+            (found["key_id"].clone(), column(&found["associations"], "access_point")),
             (made["key_id"].clone(), vec!["app"])
         );
-        assert!(is_time(&uses["associations"][0]["last_used_at"]), "{uses}");
+        assert!(is_time(&found["associations"][0]["last_used_at"]), "{found}");
         assert!(said(site, "key associations alias/a").contains("\napp "));
         assert_eq!(object(site, "key associations alias/b")["associations"], json!([]));
 

@@ -26,6 +26,7 @@ fn its_first_steps_can_be_pasted() {
         "A key, a file, there and back:",
         "Files over 6,144 bytes are encrypted with a data key",
         "### The life of a key",
+        "Bring your own material: it is",
     ] {
         let commands = block_after(line).replace("/tmp/claviger", text(site.dir()));
         let mut bash = Command::new("bash");

@@ -17,7 +17,8 @@ use claviger_protocol::body::{
     NewKeyVersionReply, ProjectSummary, UpdateRotationPolicyReply,
 };
 use claviger_protocol::{
-    Code, Description, ImportAlgorithm, KeyRef, KeyState, ProjectName, Reply, Request, WrappingKeySpec,
+    Code, Description, ImportAlgorithm, KeyRef, KeyState, ProjectName, Reply, Request, TagKey,
+    WrappingKeySpec,
 };
 use serde_json::{Value, json};
 use support::OnThread;
@@ -72,7 +73,7 @@ fn answer(request: Request) -> Answer {
             Reply::TagResource(KeyStatesReply { results: r.keys.into_iter().map(tagged).collect() })
         }
         Request::UntagResource(r) => {
-            assert_eq!(r.tag_keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["env", "team"]);
+            assert_eq!(r.tag_keys.iter().map(TagKey::as_str).collect::<Vec<_>>(), ["env", "team"]);
             Reply::UntagResource(KeyStatesReply { results: r.keys.into_iter().map(tagged).collect() })
         }
         Request::RotateKey(r) => {

@@ -19,12 +19,12 @@ use crate::output::{Screen, fields, table, time};
 const PAGE: u16 = 1000;
 
 #[derive(Serialize)]
-struct Backups {
-    backups: Vec<Backup>,
+struct BackupList {
+    backups: Vec<Listed>,
 }
 
 #[derive(Serialize)]
-struct Backup {
+struct Listed {
     backup_id: Uuid,
     created_at: String,
     holds_deleted: u32,
@@ -36,7 +36,7 @@ pub(super) async fn list(global: &Global, screen: Screen, key: Option<KeyRef>) -
     loop {
         let request = ListBackupsRequest { key: key.clone(), limit: PAGE, page };
         let reply = client.list_backups(request).await?;
-        backups.extend(reply.backups.into_iter().map(|backup| Backup {
+        backups.extend(reply.backups.into_iter().map(|backup| Listed {
             backup_id: backup.backup_id,
             created_at: time(backup.created_at),
             holds_deleted: backup.holds_deleted,
@@ -46,14 +46,14 @@ pub(super) async fn list(global: &Global, screen: Screen, key: Option<KeyRef>) -
             break;
         }
     }
-    let rows = |view: &Backups| {
-        let row = |backup: &Backup| {
+    let rows = |view: &BackupList| {
+        let row = |backup: &Listed| {
             vec![backup.created_at.clone(), backup.backup_id.to_string(), backup.holds_deleted.to_string()]
         };
         let rows: Vec<_> = view.backups.iter().map(row).collect();
         table(&["CREATED", "BACKUP", "HOLDS DELETED KEYS"], &rows)
     };
-    screen.show(&Backups { backups }, rows).await
+    screen.show(&BackupList { backups }, rows).await
 }
 
 /// The list as `clavigerd restore` reads it.
