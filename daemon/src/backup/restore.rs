@@ -16,6 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use claviger_protocol::backup::{BackupError, BackupHeader, BackupReader};
 use uuid::Uuid;
 
@@ -158,9 +159,11 @@ pub async fn restore(
     edge: &Edge,
 ) -> Result<Restored, RestoreError> {
     // First of all: of a newer version nothing is understood, and nothing is touched.
-    let header = open(file)?.header;
+    let opened = open(file)?;
+    let header = opened.header;
     let deleted = tombstones.map(|path| super::tombstones::read(path, header.domain_id)).transpose()?;
     let deleted = deleted.unwrap_or_default();
+    let made_of = made_of(&opened.raw_header, &deleted);
     let state = StateLock::acquire(&config.state_dir)?;
     let staging = Staging { state_dir: config.state_dir.clone(), dir: config.state_dir.join(STAGING) };
     let report = |totals, buried| Restored {
@@ -172,12 +175,14 @@ pub async fn restore(
     };
     if staging.dir.join(COMPLETE).exists() {
         staging.is_of(&header)?;
+        staging.is_made_of(&made_of)?;
         staging.finish(&header, edge).await?;
         return Ok(report(None, BTreeSet::new()));
     }
     staging.refuse_occupied(&header, &state, config, edge).await?;
     let made = staging.make(config, &header, (file, &deleted), private_key, edge).await;
     let (totals, buried) = made.inspect_err(|_| staging.give_up())?;
+    files::replace(&staging.dir, COMPLETE, &made_of).map_err(io_error(&staging.dir))?;
     staging.finish(&header, edge).await?;
     Ok(report(Some(totals), buried))
 }
@@ -259,6 +264,19 @@ impl Staging {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is ready here was made of the same backup and the same tombstones: others
+    /// would bring other keys back.
+    fn is_made_of(&self, made_of: &[u8]) -> Result<(), RestoreError> {
+        let path = self.dir.join(COMPLETE);
+        let there = files::read(&path, made_of.len() as u64).map_err(io_error(&path))?;
+        // An earlier version wrote nothing there.
+        if there.is_none_or(|there| there.is_empty() || there == made_of) {
+            return Ok(());
+        }
+        let reason = "a restore of another backup, or with other tombstones, was interrupted here; finish it with the same ones first";
+        Err(RestoreError::Occupied { path: self.dir.clone(), reason })
     }
 
     /// Refuses a state directory in which anything would be lost: records, another
@@ -355,7 +373,6 @@ impl Staging {
         let written = written?;
         closed?;
         files::sync(&self.dir.join(STORE)).map_err(io_error(&self.dir))?;
-        files::replace(&self.dir, COMPLETE, b"").map_err(io_error(&self.dir))?;
         Ok(written)
     }
 
@@ -443,6 +460,17 @@ fn operation(entry: &Entry) -> Op {
         Entry::Delete(key) => (key, Change::Delete),
     };
     Op { key: key.clone(), expect: Expect::Any, change }
+}
+
+/// What tells a restore from another: SHA-256 of the backup's header and of the tombstones.
+fn made_of(raw_header: &[u8], deleted: &Deleted) -> Vec<u8> {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(raw_header);
+    for (key_id, at) in deleted {
+        hash.update(key_id.as_bytes());
+        hash.update(&at.to_le_bytes());
+    }
+    hash.finish().as_ref().to_vec()
 }
 
 /// The recovery files of a backup: name in the state directory, content.
