@@ -10,13 +10,15 @@ use super::record::{AssociationRecord, path};
 use super::{KeyEntry, Keyring};
 use crate::edge::Timestamp;
 use crate::failure::Failure;
-use crate::store::{Change, Expect, MAX_BATCH_OPS, Op};
+use crate::store::{Change, Expect, MAX_BATCH_OPS, Op, StoreError};
 
 /// Locks among which keys are divided, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
 /// Uses remembered in one shard at most: some 100,000 in all, 10 MiB. Those of one sweep
 /// beyond that aren't written down.
 const MAX_IN_SHARD: usize = 8192;
+/// Uses that one commit writes: each with a check of its key.
+const STEP: usize = MAX_BATCH_OPS / 2;
 
 /// An access point's last use of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,16 @@ impl Uses {
             *at = now;
         } else if shard.len() < MAX_IN_SHARD {
             shard.insert((key_id, Arc::clone(access_point)), now);
+        }
+    }
+
+    /// Remembers what could not be written, unless there was a later use meanwhile.
+    fn put_back(&self, uses: &[((Uuid, Arc<str>), Timestamp)]) {
+        for ((key_id, name), at) in uses {
+            let mut shard = self.shard(*key_id);
+            if shard.len() < MAX_IN_SHARD {
+                shard.entry((*key_id, Arc::clone(name))).or_insert(*at);
+            }
         }
     }
 
@@ -97,26 +109,31 @@ impl Keyring {
     /// Writes down what was remembered. What can't be written is remembered on.
     pub async fn write_associations(&self) -> Result<(), Failure> {
         let uses = self.uses.take();
-        for (done, chunk) in uses.chunks(MAX_BATCH_OPS).enumerate() {
-            if let Err(error) = self.write_uses(chunk).await {
-                for ((key_id, name), at) in &uses[done * MAX_BATCH_OPS..] {
-                    self.uses.note(*key_id, name, *at);
+        for (done, chunk) in uses.chunks(STEP).enumerate() {
+            match self.write_uses(chunk).await {
+                Ok(()) => {}
+                // A key was changed just now: next time.
+                Err(StoreError::Conflict { .. }) => self.uses.put_back(chunk),
+                Err(error) => {
+                    self.uses.put_back(&uses[done * STEP..]);
+                    return Err(error.into());
                 }
-                return Err(error);
             }
         }
         Ok(())
     }
 
-    async fn write_uses(&self, uses: &[((Uuid, Arc<str>), Timestamp)]) -> Result<(), Failure> {
-        let mut ops = Vec::with_capacity(uses.len());
+    async fn write_uses(&self, uses: &[((Uuid, Arc<str>), Timestamp)]) -> Result<(), StoreError> {
+        let mut ops = Vec::with_capacity(2 * uses.len());
         for ((key_id, name), at) in uses {
-            // A key that is gone has no associations any more.
-            let there = self.find_id(*key_id).await?.is_some_and(|key| key.record.has_material());
-            if there {
+            // A key that is gone has no associations any more, nor one that goes meanwhile.
+            let found = self.find_id(*key_id).await?;
+            if let Some(entry) = found.filter(|entry| entry.record.has_material()) {
                 let key = path::association(*key_id, name);
                 let change = Change::Put(self.store.put(&key, &AssociationRecord { last_used_at: *at })?);
                 ops.push(Op { key, expect: Expect::Any, change });
+                let expect = Expect::Revision(entry.revision);
+                ops.push(Op { key: path::key(*key_id), expect, change: Change::Check });
             }
         }
         if !ops.is_empty() {
@@ -141,6 +158,15 @@ mod tests {
         assert_eq!(uses.of(key), [of("app", 3), of("job", 2)]);
         assert_eq!(uses.take().len(), 3);
         assert!(uses.of(key).is_empty());
+    }
+
+    #[test]
+    fn what_is_put_back_replaces_no_later_use() {
+        let (uses, key) = (Uses::default(), Uuid::from_u128(1));
+        uses.note(key, &"app".into(), 5);
+        uses.put_back(&[((key, "app".into()), 4), ((key, "job".into()), 3)]);
+        let of = |name: &str, at| Use { access_point: name.into(), at };
+        assert_eq!(uses.of(key), [of("app", 5), of("job", 3)]);
     }
 
     #[test]
