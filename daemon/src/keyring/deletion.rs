@@ -104,8 +104,8 @@ impl Keyring {
             Ok(Decision::write(tombstone(key, state, now), unnamed.collect(), true))
         };
         let destroyed = self.alter(key_id, trail, decide).await?;
-        if destroyed {
-            self.forget_key(key_id).await?;
+        if destroyed && let Err(failure) = self.forget_key(key_id).await {
+            tracing::warn!(key = %key_id, %failure, "a deleted key is let go of by its purge, not at once");
         }
         Ok(destroyed)
     }
@@ -121,7 +121,11 @@ impl Keyring {
                 .store
                 .list::<AssociationRecord>(&path::associations_of(key_id), None, PURGE_STEP / 2)
                 .await?;
-            let paths = versions.into_iter().take(PURGE_STEP / 2).map(|(path, _, _)| path);
+            let versions = versions.into_iter().take(PURGE_STEP / 2);
+            let paths = versions.map(|(path, _, version)| {
+                self.forget_version(version.version_id);
+                path
+            });
             let paths = paths.chain(numbers.into_iter().map(|(path, _, _)| path));
             let ops: Vec<_> =
                 paths.chain(uses.into_iter().map(|(path, _, _)| path)).map(index::remove).collect();
