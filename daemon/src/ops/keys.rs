@@ -7,7 +7,7 @@ use claviger_protocol::body::{
 };
 use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, KeySpec, KeyUsage, codec};
+use claviger_protocol::{Code, KeySpec, KeyUsage, Opcode, codec};
 use uuid::Uuid;
 
 use super::naming::name_page;
@@ -46,12 +46,17 @@ pub(super) async fn create(
 }
 
 /// What a client's token stands for: this request, at the endpoint that it came through.
+/// Requests of different operations may look alike; creates are from before there were others.
 pub(super) fn client_token<T: serde::Serialize>(
     call: &Admitted,
     token: [u8; 16],
     body: &T,
 ) -> Result<ClientToken, Failure> {
-    let encoded = codec::encode(body).map_err(|_| Code::Internal)?;
+    let opcode = call.permit().resolved().request().opcode();
+    let mut encoded = codec::encode(body).map_err(|_| Code::Internal)?;
+    if opcode != Opcode::CreateKey {
+        encoded.extend(opcode.number().to_le_bytes());
+    }
     let mut request = [0; 32];
     request.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
     let endpoint = call.permit().resolved().caller().endpoint.name.to_string();
