@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use claviger_protocol::names::{ProjectName, Tag};
 use claviger_protocol::{Code, KeySpec, KeyState};
+use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::record::{KeyRecord, Mark, NumberRecord, VersionRecord, path};
@@ -121,7 +122,7 @@ impl Keyring {
             let found = self.store.get::<KeyRecord>(&path::key(id)).await?;
             Ok::<_, StoreError>((id, found.map(|(_, record)| record)))
         });
-        Ok(futures_util::future::try_join_all(reads).await?)
+        Ok(try_join_all(reads).await?)
     }
 
     /// At most `limit` keys in the order of their aliases, after the alias `after`.
@@ -164,15 +165,15 @@ impl Keyring {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let chunk = self.store.list::<KeyRecord>(path::KEYS, after.as_deref(), CHUNK).await?;
+            let mut former = Vec::new();
             for (key_path, revision, record) in &chunk {
                 if path::key_id(key_path) != Some(record.key_id) {
                     return Err(Failure::new(Code::StoreUnavailable, "a key record stands under another id"));
                 }
                 self.counts.add(record.state, record.spec);
-                if !record.indexed {
-                    self.enter_in_indexes(*revision, record).await?;
-                }
+                former.extend((!record.indexed).then_some((*revision, record)));
             }
+            self.enter_in_indexes(&former).await?;
             if chunk.len() < CHUNK {
                 return Ok(());
             }
@@ -182,8 +183,23 @@ impl Keyring {
 }
 
 impl Keyring {
-    /// Gives a key of before there were indexes its entries, and its versions their numbers.
-    async fn enter_in_indexes(&self, revision: u64, key: &KeyRecord) -> Result<(), Failure> {
+    /// Gives keys of before there were indexes their entries, and their versions numbers:
+    /// each key whole in one batch, many keys in a flush of the disk.
+    async fn enter_in_indexes(&self, keys: &[(u64, &KeyRecord)]) -> Result<(), Failure> {
+        let entries = keys.iter().map(|(revision, key)| self.entries(*revision, key));
+        let mut batches: Vec<Vec<Op>> = Vec::new();
+        for ops in try_join_all(entries).await? {
+            match batches.last_mut() {
+                Some(batch) if batch.len() + ops.len() <= MAX_BATCH_OPS => batch.extend(ops),
+                _ => batches.push(ops),
+            }
+        }
+        try_join_all(batches.into_iter().map(|batch| self.commit(batch))).await?;
+        Ok(())
+    }
+
+    async fn entries(&self, revision: u64, key: &KeyRecord) -> Result<Vec<Op>, StoreError> {
+        // There was no way to a second version then.
         let versions =
             self.store.list::<VersionRecord>(&path::versions_of(key.key_id), None, MAX_BATCH_OPS / 2).await?;
         let mut ops = index::changes(&self.store, None, key)?;
@@ -196,8 +212,7 @@ impl Keyring {
         let key_path = path::key(key.key_id);
         let change = Change::Put(self.store.put(&key_path, key)?);
         ops.push(Op { key: key_path, expect: Expect::Revision(revision), change });
-        self.commit(ops).await?;
-        Ok(())
+        Ok(ops)
     }
 }
 
