@@ -3,8 +3,8 @@
 
 use std::sync::PoisonError;
 
-use claviger_protocol::Code;
 use claviger_protocol::limits::MIN_ROTATION_DAYS;
+use claviger_protocol::{Code, KeyState};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ use super::versions::{furthest_rotation, next_rotation};
 use crate::audit::Trail;
 use crate::edge::Timestamp;
 use crate::failure::Failure;
+use crate::store::{Change, Expect, Op, StoreError};
 
 /// Something that is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,12 +98,14 @@ impl Keyring {
         Ok(tasks)
     }
 
-    /// Keys whose primary version is nearly used up.
+    /// Keys whose primary version is nearly used up; each until it has another.
     pub fn exhausted(&self) -> Vec<Task> {
-        let taken = std::mem::take(&mut *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner));
-        let task =
-            |(id, version): (Uuid, Uuid)| Task { what: What::Exhausted(version), id, place: Vec::new() };
-        taken.into_iter().map(task).collect()
+        let exhausted = self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = |(id, version): &(Uuid, Uuid)| {
+            let place = [id.as_bytes().as_slice(), version.as_bytes()].concat();
+            Task { what: What::Exhausted(*version), id: *id, place }
+        };
+        exhausted.iter().map(task).collect()
     }
 
     /// Rotations that are dated further ahead than their policy reaches, among at most `limit`
@@ -144,7 +147,7 @@ impl Keyring {
         let erase_at = now.saturating_add(erase_after);
         let done = match task.what {
             What::Due(Due::Rotate) => self.rotate_due(id, trail).await?.is_some(),
-            What::Exhausted(version) => self.rotate_exhausted(id, version, trail).await?.is_some(),
+            What::Exhausted(version) => self.relieve(id, version, trail).await?,
             What::Due(Due::Destroy) => self.destroy_due(id, trail).await?,
             What::Due(Due::Expire) => {
                 let expired = |key: &KeyRecord| Ok(key.material_expires_at.is_some_and(|at| at <= now));
@@ -164,13 +167,33 @@ impl Keyring {
         Ok(done)
     }
 
+    /// Gives an exhausted key another version. One that is switched off waits until it is on.
+    async fn relieve(&self, id: Uuid, version: Uuid, trail: &mut Trail) -> Result<bool, Failure> {
+        let key = self.find_id(id).await?;
+        let stands = key.as_ref().is_some_and(|key| key.record.primary_version == Some(version));
+        if stands && key.is_some_and(|key| key.record.state != KeyState::Enabled) {
+            return Ok(false);
+        }
+        let rotated = stands && self.rotate_exhausted(id, version, trail).await?.is_some();
+        self.exhausted.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id, version));
+        Ok(rotated)
+    }
+
     /// A mark that its key doesn't have (any more) is removed: nothing would ever do it.
     async fn unless_meant(&self, task: &Task) -> Result<(), Failure> {
         let What::Due(_) = task.what else { return Ok(()) };
-        let key = self.find_id(task.id).await?;
-        if key.is_none_or(|key| !index::entries(&key.record).contains(&task.place)) {
-            self.commit(vec![index::remove(task.place.clone())]).await?;
+        let mut ops = vec![index::remove(task.place.clone())];
+        if let Some(key) = self.find_id(task.id).await? {
+            if index::entries(&key.record).contains(&task.place) {
+                return Ok(());
+            }
+            // It may come to have it again just now.
+            let expect = Expect::Revision(key.revision);
+            ops.push(Op { key: path::key(task.id), expect, change: Change::Check });
         }
-        Ok(())
+        match self.commit(ops).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
