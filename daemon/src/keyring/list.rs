@@ -17,6 +17,8 @@ use crate::store::{Change, Expect, MAX_BATCH_OPS, Op, StoreError};
 const SCAN_LIMIT: usize = 10_000;
 /// Records read from the store at once.
 const CHUNK: usize = 256;
+/// Reads under way together, where each key needs one of its own.
+const READS: usize = 32;
 
 /// What a list shows.
 #[derive(Debug, Clone, Default)]
@@ -116,13 +118,17 @@ impl Keyring {
     ) -> Result<Vec<(Uuid, Option<KeyRecord>)>, Failure> {
         let after = after.map(|id| [index, id.as_bytes()].concat());
         let entries = self.store.list::<Mark>(index, after.as_deref(), CHUNK).await?;
-        let ids = entries.iter().filter_map(|(entry, _, _)| index::key_id(entry));
-        // Past the cache, which a list would empty of what is in use.
-        let reads = ids.map(|id| async move {
-            let found = self.store.get::<KeyRecord>(&path::key(id)).await?;
-            Ok::<_, StoreError>((id, found.map(|(_, record)| record)))
-        });
-        Ok(try_join_all(reads).await?)
+        let ids: Vec<_> = entries.iter().filter_map(|(entry, _, _)| index::key_id(entry)).collect();
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(READS) {
+            // Past the cache, which a list would empty of what is in use.
+            let reads = ids.iter().map(|id| async move {
+                let found = self.store.get::<KeyRecord>(&path::key(*id)).await?;
+                Ok::<_, StoreError>((*id, found.map(|(_, record)| record)))
+            });
+            found.extend(try_join_all(reads).await?);
+        }
+        Ok(found)
     }
 
     /// At most `limit` keys in the order of their aliases, after the alias `after`.
@@ -186,12 +192,14 @@ impl Keyring {
     /// Gives keys of before there were indexes their entries, and their versions numbers:
     /// each key whole in one batch, many keys in a flush of the disk.
     async fn enter_in_indexes(&self, keys: &[(u64, &KeyRecord)]) -> Result<(), Failure> {
-        let entries = keys.iter().map(|(revision, key)| self.entries(*revision, key));
         let mut batches: Vec<Vec<Op>> = Vec::new();
-        for ops in try_join_all(entries).await? {
-            match batches.last_mut() {
-                Some(batch) if batch.len() + ops.len() <= MAX_BATCH_OPS => batch.extend(ops),
-                _ => batches.push(ops),
+        for keys in keys.chunks(READS) {
+            let entries = keys.iter().map(|(revision, key)| self.entries(*revision, key));
+            for ops in try_join_all(entries).await? {
+                match batches.last_mut() {
+                    Some(batch) if batch.len() + ops.len() <= MAX_BATCH_OPS => batch.extend(ops),
+                    _ => batches.push(ops),
+                }
             }
         }
         try_join_all(batches.into_iter().map(|batch| self.commit(batch))).await?;

@@ -13,7 +13,7 @@ use claviger_protocol::{KeyState, Protection};
 use clavigerd::config::Limits;
 use clavigerd::keyring::record::{KeyRecord, path};
 use clavigerd::keyring::{Keyring, Rules};
-use clavigerd::store::{Change, Expect, Op, Record, Store};
+use clavigerd::store::{Change, Expect, MAX_BATCH_OPS, Op, Record, Store};
 use futures_util::task::noop_waker;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ struct Old {
 /// A machine with a store of then.
 fn old_store() -> (Sim, Old) {
     let mut sim = Sim::new(31);
-    let keys: Vec<_> = (1..6)
+    let keys: Vec<_> = (1..26)
         .map(|n| {
             let level = if n % 2 == 0 { Protection::Hsm } else { Protection::Software };
             sim.call(create([n; 16], level)).unwrap().key_id
@@ -60,8 +60,9 @@ fn old_store() -> (Sim, Old) {
         let store = Arc::clone(&sim.store);
         let entries = sim.finish(async { store.list(prefix, None, usize::MAX).await }).unwrap();
         let remove = |(key, _)| Op { key, expect: Expect::Any, change: Change::Delete };
-        let batch: Vec<_> = entries.into_iter().map(remove).collect();
-        sim.finish(async { store.commit(batch).await }).unwrap();
+        for batch in entries.into_iter().map(remove).collect::<Vec<_>>().chunks(MAX_BATCH_OPS) {
+            sim.finish(store.commit(batch.to_vec())).unwrap();
+        }
     }
     (sim, Old { keys, blob })
 }
