@@ -65,7 +65,12 @@ impl History {
     }
 
     /// Makes a call and writes down what it did, if it did something.
-    fn note<T>(&self, key: Uuid, call: impl FnOnce() -> Result<T, Error>, done: impl FnOnce(&Result<T, Code>) -> Option<Done>) {
+    fn note<T>(
+        &self,
+        key: Uuid,
+        call: impl FnOnce() -> Result<T, Error>,
+        done: impl FnOnce(&Result<T, Code>) -> Option<Done>,
+    ) {
         let begun = self.moment();
         let answer = call().map_err(|error| refused(&error));
         let ended = self.moment();
@@ -116,40 +121,60 @@ fn act(client: &Client, history: &History, keys: &[Uuid], (what, which): (usize,
     let by_id = KeyRef::Id(key);
     let expected = |code: &Code, wanted: &[Code]| assert!(wanted.contains(code), "{}", code.name());
     match what % 8 {
-        0 => history.note(key, || client.create_alias(alias(name), by_id), |answer| match answer {
-            Ok(_) => Some(Done::Named(name)),
-            Err(code) => {
-                expected(code, &[Code::AlreadyExists]);
-                None
-            }
-        }),
-        1 => history.note(key, || client.delete_alias(alias(name)), |answer| match answer {
-            Ok(_) => Some(Done::Unnamed(name)),
-            Err(code) => {
-                expected(code, &[Code::NotFound]);
-                None
-            }
-        }),
-        2 => history.note(key, || client.rotate_key(client_token(), by_id), |answer| match answer {
-            Ok(made) => Some(Done::Rotated(made.key_version_id)),
-            Err(code) => {
-                expected(code, &[Code::InvalidKeyState]);
-                None
-            }
-        }),
-        3 => history.note(key, || single(client.disable_keys(vec![by_id])), |answer| {
-            answer.as_ref().is_ok().then_some(Done::Disabled)
-        }),
-        4 => history.note(key, || single(client.enable_keys(vec![by_id])), |answer| {
-            answer.as_ref().is_ok().then_some(Done::Enabled)
-        }),
-        _ => history.note(key, || encrypt(client, key), |answer| match answer {
-            Ok(_) => Some(Done::Used),
-            Err(code) => {
-                expected(code, &[Code::InvalidKeyState]);
-                Some(Done::Refused)
-            }
-        }),
+        0 => history.note(
+            key,
+            || client.create_alias(alias(name), by_id),
+            |answer| match answer {
+                Ok(_) => Some(Done::Named(name)),
+                Err(code) => {
+                    expected(code, &[Code::AlreadyExists]);
+                    None
+                }
+            },
+        ),
+        1 => history.note(
+            key,
+            || client.delete_alias(alias(name)),
+            |answer| match answer {
+                Ok(_) => Some(Done::Unnamed(name)),
+                Err(code) => {
+                    expected(code, &[Code::NotFound]);
+                    None
+                }
+            },
+        ),
+        2 => history.note(
+            key,
+            || client.rotate_key(client_token(), by_id),
+            |answer| match answer {
+                Ok(made) => Some(Done::Rotated(made.key_version_id)),
+                Err(code) => {
+                    expected(code, &[Code::InvalidKeyState]);
+                    None
+                }
+            },
+        ),
+        3 => history.note(
+            key,
+            || single(client.disable_keys(vec![by_id])),
+            |answer| answer.as_ref().is_ok().then_some(Done::Disabled),
+        ),
+        4 => history.note(
+            key,
+            || single(client.enable_keys(vec![by_id])),
+            |answer| answer.as_ref().is_ok().then_some(Done::Enabled),
+        ),
+        _ => history.note(
+            key,
+            || encrypt(client, key),
+            |answer| match answer {
+                Ok(_) => Some(Done::Used),
+                Err(code) => {
+                    expected(code, &[Code::InvalidKeyState]);
+                    Some(Done::Refused)
+                }
+            },
+        ),
     }
 }
 
@@ -173,7 +198,9 @@ fn race(daemon: &Daemon, keys: &[Uuid]) -> History {
 /// An answer that a key's being on or off contradicts: a switch was answered before the call
 /// began, and no switch the other way can have come between.
 fn contradicted(event: &Event, events: &[Event], switched: &Done, back: &Done) -> bool {
-    let of_key = |wanted: &Done| events.iter().filter(|other| other.key == event.key && other.done == *wanted).collect::<Vec<_>>();
+    let of_key = |wanted: &Done| {
+        events.iter().filter(|other| other.key == event.key && other.done == *wanted).collect::<Vec<_>>()
+    };
     let backs = of_key(back);
     of_key(switched).into_iter().any(|switch| {
         let between = |back: &&Event| back.ended > switch.begun && back.begun < event.ended;
@@ -185,8 +212,12 @@ fn nothing_is_used_after_the_reply_to_its_disabling(history: &History) {
     let events = history.events.lock().unwrap();
     for event in events.iter() {
         match event.done {
-            Done::Used => assert!(!contradicted(event, &events, &Done::Disabled, &Done::Enabled), "{event:?}"),
-            Done::Refused => assert!(!contradicted(event, &events, &Done::Enabled, &Done::Disabled), "{event:?}"),
+            Done::Used => {
+                assert!(!contradicted(event, &events, &Done::Disabled, &Done::Enabled), "{event:?}")
+            }
+            Done::Refused => {
+                assert!(!contradicted(event, &events, &Done::Enabled, &Done::Disabled), "{event:?}")
+            }
             _ => {}
         }
     }
@@ -198,7 +229,8 @@ fn no_alias_is_lost(client: &Client, history: &History, keys: &[Uuid]) {
     let events = history.events.lock().unwrap();
     for name in 0..NAMES {
         let count = |done: &Done| events.iter().filter(|event| event.done == *done).count();
-        let left = count(&Done::Named(name)).checked_sub(count(&Done::Unnamed(name))).expect("each name goes once");
+        let left =
+            count(&Done::Named(name)).checked_sub(count(&Done::Unnamed(name))).expect("each name goes once");
         let here = usize::from(there.contains_key(alias(name).as_str()));
         assert_eq!(left, here, "{}", alias(name));
     }
@@ -224,17 +256,22 @@ fn each_key_has_one_primary_version(client: &Client, history: &History, keys: &[
             }
         }
         let events = history.events.lock().unwrap();
-        let rotations = events.iter().filter(|event| event.key == *key).filter_map(|event| match event.done {
-            Done::Rotated(version) => Some(version),
-            _ => None,
-        });
+        let rotations =
+            events.iter().filter(|event| event.key == *key).filter_map(|event| match event.done {
+                Done::Rotated(version) => Some(version),
+                _ => None,
+            });
         let made: Vec<_> = rotations.collect();
         let ids: BTreeSet<_> = versions.iter().map(|version| version.key_version_id).collect();
         assert_eq!(versions.len(), made.len() + 1, "a version for each rotation, and the first");
         assert!(made.iter().all(|version| ids.contains(version)));
         let numbers: Vec<_> = versions.iter().rev().map(|version| version.number as usize).collect();
         assert_eq!(numbers, (1..=versions.len()).collect::<Vec<_>>());
-        let primaries: Vec<_> = versions.iter().filter(|version| version.primary).map(|version| version.number as usize).collect();
+        let primaries: Vec<_> = versions
+            .iter()
+            .filter(|version| version.primary)
+            .map(|version| version.number as usize)
+            .collect();
         assert_eq!(primaries, [versions.len()], "the newest is the primary one");
     }
 }
@@ -259,14 +296,19 @@ fn sixty_four_clients_name_rotate_switch_and_use_the_same_keys() {
 }
 
 /// What each of the clients gets for the same request.
-fn all_at_once<T: Send>(daemon: &Daemon, call: impl Fn(&Client, usize) -> Result<T, Error> + Sync) -> Vec<Result<T, Code>> {
+fn all_at_once<T: Send>(
+    daemon: &Daemon,
+    call: impl Fn(&Client, usize) -> Result<T, Error> + Sync,
+) -> Vec<Result<T, Code>> {
     let clients: Vec<_> = (0..CLIENTS).map(|_| client(daemon)).collect();
     thread::scope(|scope| {
         let call = &call;
         let calls: Vec<_> = clients
             .iter()
             .enumerate()
-            .map(|(number, client)| scope.spawn(move || call(client, number).map_err(|error| refused(&error))))
+            .map(|(number, client)| {
+                scope.spawn(move || call(client, number).map_err(|error| refused(&error)))
+            })
             .collect();
         calls.into_iter().map(|call| call.join().unwrap()).collect()
     })
@@ -281,12 +323,17 @@ fn of_sixty_four_creates_with_one_name_one_wins_and_with_one_token_all_do() {
             let before = admin.status().unwrap().keys.iter().map(|count| count.count).sum::<u64>();
             let wanted = alias(usize::from(level == Protection::Hsm));
             let named = |client: &Client, _| {
-                client.create_key(CreateKeyRequest { alias: Some(wanted.clone()), ..new_key(KeySpec::Aes256, level) })
+                client.create_key(CreateKeyRequest {
+                    alias: Some(wanted.clone()),
+                    ..new_key(KeySpec::Aes256, level)
+                })
             };
             let made = all_at_once(&daemon, named);
             let winners: Vec<_> = made.iter().flatten().collect();
             assert_eq!(winners.len(), 1);
-            assert!(made.iter().filter_map(|made| made.as_ref().err()).all(|code| *code == Code::AlreadyExists));
+            assert!(
+                made.iter().filter_map(|made| made.as_ref().err()).all(|code| *code == Code::AlreadyExists)
+            );
             assert_eq!(admin.describe_key((&wanted).into()).unwrap().key_id, winners[0].key_id);
             let same = new_key(KeySpec::Aes256, level);
             let made = all_at_once(&daemon, |client, _| client.create_key(same.clone()));

@@ -29,6 +29,20 @@ fn said(output: &Output) -> String {
     [&output.stderr[..], &output.stdout[..]].map(String::from_utf8_lossy).concat()
 }
 
+/// Another domain's list, and what is none. Nothing is touched: the store is still to be made.
+fn refuses_other_lists(site: &Site, backup: &Path) {
+    let refused = site.dir().join("foreign.json");
+    for (text, why) in [
+        (json!({"domain_id": uuid::Uuid::nil(), "tombstones": []}).to_string(), "of the domain"),
+        ("{}".to_owned(), "not a list of tombstones"),
+    ] {
+        std::fs::write(&refused, text).unwrap();
+        let output = restore(site, backup, Some(&refused));
+        assert!(!output.status.success() && said(&output).contains(why), "{}", said(&output));
+        std::fs::create_dir_all(site.state_dir().join("store")).unwrap();
+    }
+}
+
 #[test]
 fn what_was_deleted_since_the_backup_stays_deleted() {
     let site = Site::new(Token::Embedded);
@@ -70,18 +84,7 @@ fn what_was_deleted_since_the_backup_stays_deleted() {
     assert_eq!(again.code, 2, "it is there already: {}", again.stderr);
     daemon.terminate();
 
-    let refused = site.dir().join("foreign.json");
-    for (text, why) in [
-        (json!({"domain_id": uuid::Uuid::nil(), "tombstones": []}).to_string(), "of the domain"),
-        ("{}".to_owned(), "not a list of tombstones"),
-    ] {
-        std::fs::write(&refused, text).unwrap();
-        let output = restore(&site, &early, Some(&refused));
-        assert!(!output.status.success() && said(&output).contains(why), "{}", said(&output));
-        // Nothing was touched: the store is made anew below.
-        std::fs::create_dir_all(site.state_dir().join("store")).unwrap();
-    }
-
+    refuses_other_lists(&site, &early);
     let output = restore(&site, &early, Some(&list));
     assert!(output.status.success(), "{}", said(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -100,6 +100,13 @@ impl Trail {
         }
     }
 
+    /// Notes a word about how it was done.
+    pub fn with_detail(&mut self, detail: &'static str) {
+        if let Some(event) = &mut self.open {
+            event.detail = Some(detail.into());
+        }
+    }
+
     /// The caller's id of the request.
     #[must_use]
     pub fn request_id(&self) -> u64 {
@@ -164,7 +171,10 @@ impl Trail {
             | Code::Unauthenticated
             | Code::HsmUnavailable
             | Code::StoreUnavailable
-            | Code::InvalidCiphertext => Level::Warning,
+            | Code::InvalidCiphertext
+            | Code::InvalidImportToken
+            | Code::InvalidMaterial
+            | Code::MaterialMismatch => Level::Warning,
             Code::Internal => Level::Incident,
             _ => Level::Normal,
         };

@@ -322,6 +322,6 @@ fn alias_taken() -> Failure {
 }
 
 /// Puts what must not be there yet.
-fn put_new(value: Vec<u8>, key: Vec<u8>) -> Op {
+pub(super) fn put_new(value: Vec<u8>, key: Vec<u8>) -> Op {
     Op { key, expect: Expect::Absent, change: Change::Put(value) }
 }

@@ -104,14 +104,22 @@ impl Keyring {
             Ok(Decision::write(tombstone(key, state, now), unnamed.collect(), true))
         };
         let destroyed = self.alter(key_id, trail, decide).await?;
-        if destroyed && let Err(failure) = self.forget_key(key_id).await {
-            tracing::warn!(key = %key_id, %failure, "a deleted key is let go of by its purge, not at once");
+        if destroyed {
+            let let_go = async {
+                self.forget_key(key_id).await?;
+                self.remove_imports(key_id).await
+            };
+            // The deletion stands, and its purge does the rest.
+            if let Err(failure) = let_go.await {
+                tracing::warn!(key = %key_id, %failure, "a deleted key could not be let go of at once");
+            }
         }
         Ok(destroyed)
     }
 
     /// Removes what is left of a deleted key but its tombstone.
     pub(super) async fn purge(&self, key_id: Uuid, erase_at: Timestamp) -> Result<(), Failure> {
+        self.remove_imports(key_id).await?;
         loop {
             let versions =
                 self.store.list::<VersionRecord>(&path::versions_of(key_id), None, PURGE_STEP).await?;

@@ -159,7 +159,10 @@ impl Keyring {
             }
             What::Redate => self.redate(id, trail).await?,
             What::Due(Due::Erase) => self.erased(id, &task.place, trail).await?,
-            What::Due(Due::EndImport) => return Err(Code::NotAvailable.into()),
+            What::Due(Due::EndImport) => {
+                self.end_imports(id, &task.place).await?;
+                true
+            }
         };
         if !done {
             self.unless_meant(task).await?;

@@ -179,7 +179,10 @@ impl Token for SimToken {
                 Ok(Answer::Done)
             }
             Command::Canary => Ok(Answer::Done),
+            Command::Import { .. } => Ok(Answer::NotInside),
             Command::UnwrapPair { .. }
+            | Command::OpenBlock { .. }
+            | Command::Adopt { .. }
             | Command::Sign { .. }
             | Command::PrivateDecrypt { .. }
             | Command::Mac { .. } => Err(HsmError::Unsupported("it has AES_256 alone".to_owned())),

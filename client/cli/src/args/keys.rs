@@ -107,7 +107,7 @@ pub(crate) struct Create {
 /// What makes it harmless to repeat a call.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Token {
-    /// 32 hex digits or a UUID; the same token within 24 h has the first one's result, and no other effect
+    /// 32 hex digits or a UUID; repeated with the same token within 24 h, the call makes nothing new
     #[arg(long, value_name = "TOKEN", value_parser = client_token)]
     client_token: Option<[u8; 16]>,
 }

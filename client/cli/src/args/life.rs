@@ -13,6 +13,8 @@ Examples:
   claviger key schedule-deletion alias/old
   claviger key schedule-deletion alias/old alias/older --days 7 --force --yes";
 const CANCEL: &str = "\
+A key without material is PendingImport then, also with --enable.
+
 Examples:
   claviger key cancel-deletion alias/old
   claviger key cancel-deletion alias/old --enable";
@@ -26,7 +28,7 @@ pub(crate) enum LifeCommand {
     /// Have keys destroyed when a number of days is over; asks on a terminal
     #[command(after_help = SCHEDULE)]
     ScheduleDeletion(Schedule),
-    /// Take planned deletions back: the keys are Disabled then, or PendingImport without material
+    /// Take planned deletions back; the keys are Disabled then
     #[command(after_help = CANCEL)]
     CancelDeletion(Cancel),
     /// Refuse the deletion of keys from now on

@@ -1,7 +1,6 @@
 //! `alias …`, `project …`, `default-key …`.
 
-use claviger_client::Error;
-use claviger_protocol::Code;
+use claviger_client::Client;
 use claviger_protocol::body::AliasReply;
 
 use super::keys::{made, more, states};
@@ -14,13 +13,8 @@ pub(super) async fn alias(global: &Global, screen: Screen, command: AliasCommand
     let client = super::connect(global).await?;
     match command {
         AliasCommand::Create(args) => pointed(screen, client.create_alias(args.alias, args.key).await?).await,
-        AliasCommand::Update(args) => {
-            let moved = client.update_alias(args.alias, args.key).await;
-            pointed(screen, moved.map_err(unnamed)?).await
-        }
-        AliasCommand::Delete { alias } => {
-            pointed(screen, client.delete_alias(alias).await.map_err(unnamed)?).await
-        }
+        AliasCommand::Update(args) => pointed(screen, client.update_alias(args.alias, args.key).await?).await,
+        AliasCommand::Delete { alias } => pointed(screen, client.delete_alias(alias).await?).await,
         AliasCommand::List(AliasList { key, paging }) => {
             let reply = match key {
                 Some(key) => client.list_aliases_of(key).await?,
@@ -39,16 +33,6 @@ pub(super) async fn alias(global: &Global, screen: Screen, command: AliasCommand
     }
 }
 
-/// What isn't there may be the alias itself.
-fn unnamed(error: Error) -> Failure {
-    match error {
-        Error::Refused { code: Code::NotFound, message, .. } => {
-            Failure::refused(Code::NotFound, format!("{message}; `claviger alias list` has the aliases"))
-        }
-        other => other.into(),
-    }
-}
-
 async fn pointed(screen: Screen, reply: AliasReply) -> Result<(), Failure> {
     let text = |view: &Pointed| {
         let note = if view.changed { "" } else { " (unchanged)" };
@@ -64,7 +48,7 @@ pub(super) async fn project(global: &Global, screen: Screen, command: ProjectCom
         ProjectCommand::Create { project, description } => {
             client.create_project(project, description).await?
         }
-        ProjectCommand::Delete { project } => client.delete_project(project).await.map_err(unlisted)?,
+        ProjectCommand::Delete { project } => client.delete_project(project).await?,
         ProjectCommand::List { paging } => {
             list_projects(&client, screen, paging).await?;
             return Ok(0);
@@ -78,20 +62,7 @@ pub(super) async fn project(global: &Global, screen: Screen, command: ProjectCom
     Ok(0)
 }
 
-fn unlisted(error: Error) -> Failure {
-    match error {
-        Error::Refused { code: Code::NotFound, message, .. } => {
-            Failure::refused(Code::NotFound, format!("{message}; `claviger project list` has the projects"))
-        }
-        other => other.into(),
-    }
-}
-
-async fn list_projects(
-    client: &claviger_client::Client,
-    screen: Screen,
-    paging: Paging,
-) -> Result<(), Failure> {
+async fn list_projects(client: &Client, screen: Screen, paging: Paging) -> Result<(), Failure> {
     let reply = client.list_projects(paging.limit, paging.page()).await?;
     let text = |list: &Projects| {
         let row = |project: &ListedProject| {

@@ -140,10 +140,8 @@ pub(super) fn decrypt(
     if !padded {
         return Ok(SecretBytes::new(opened.to_vec()));
     }
-    // Raw RSA gives a number, which some tokens write without its leading zeros.
-    let zeros = modulus.checked_sub(opened.len()).ok_or_else(|| fault("the token decrypted to too much"))?;
-    let mut block = Zeroizing::new(vec![0; modulus]);
-    block[zeros..].copy_from_slice(&opened);
+    let block = encoding::left_padded(&opened, modulus);
+    let block = block.ok_or_else(|| fault("the token decrypted to too much"))?;
     encoding::oaep_decode(&block).ok_or_else(wrong)
 }
 

@@ -281,5 +281,10 @@ impl Sm2Public {
     }
 }
 
+mod pkcs8;
+
+pub(super) use pkcs8::read as read_pkcs8;
+pub(in crate::backend) use pkcs8::sm2_pair;
+
 #[cfg(test)]
 mod tests;

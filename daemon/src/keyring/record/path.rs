@@ -71,6 +71,8 @@ pub const PROJECTS: &[u8] = b"p/";
 pub const NUMBERS: &[u8] = b"n/";
 /// All associations.
 pub const ASSOCIATIONS: &[u8] = b"s/";
+/// All wrapping keys of imports.
+pub const IMPORTS: &[u8] = b"w/";
 /// Everything that falls due, but erasures.
 pub const DUE: &[u8] = b"d/";
 /// All backups that were made.
@@ -125,6 +127,18 @@ pub fn access_point(path: &[u8]) -> Option<&str> {
 pub fn number_in(path: &[u8]) -> Option<u32> {
     let bytes = path.strip_prefix(NUMBERS)?.get(16..)?;
     Some(u32::MAX - u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// All wrapping keys that were given out for a key.
+#[must_use]
+pub fn imports_of(key_id: Uuid) -> Vec<u8> {
+    [IMPORTS, key_id.as_bytes()].concat()
+}
+
+/// What an import token stands for.
+#[must_use]
+pub fn import(key_id: Uuid, import_id: Uuid) -> Vec<u8> {
+    [IMPORTS, key_id.as_bytes(), import_id.as_bytes()].concat()
 }
 
 /// What falls due with an id at a time; in the order of time.
