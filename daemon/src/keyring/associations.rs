@@ -11,13 +11,15 @@ use super::record::{AssociationRecord, path};
 use super::{KeyEntry, Keyring};
 use crate::edge::Timestamp;
 use crate::failure::Failure;
-use crate::store::{Change, Expect, MAX_BATCH_OPS, Op};
+use crate::store::{Change, Expect, MAX_BATCH_OPS, Op, StoreError};
 
 /// Locks among which keys are divided, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
 /// Uses remembered in one shard at most: some 100,000 in all, 10 MiB. Those of one sweep
 /// beyond that aren't written down.
 const MAX_IN_SHARD: usize = 8192;
+/// Uses that one commit writes: each with a check of its key.
+const STEP: usize = MAX_BATCH_OPS / 2;
 
 /// An access point's last use of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,23 +113,28 @@ impl Keyring {
 
     /// Writes down what was remembered. What can't be written is remembered on.
     pub async fn write_associations(&self) -> Result<(), Failure> {
-        for chunk in self.uses.all().chunks(MAX_BATCH_OPS) {
-            self.write_uses(chunk).await?;
-            self.uses.written(chunk);
+        for chunk in self.uses.all().chunks(STEP) {
+            match self.write_uses(chunk).await {
+                Ok(()) => self.uses.written(chunk),
+                // A key was changed just now: next time.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
 
-    async fn write_uses(&self, uses: &[Noted]) -> Result<(), Failure> {
-        let mut ops = Vec::with_capacity(uses.len());
+    async fn write_uses(&self, uses: &[Noted]) -> Result<(), StoreError> {
+        let mut ops = Vec::with_capacity(2 * uses.len());
         for ((key_id, name), at) in uses {
-            // A key that is gone has no associations any more.
-            let key = self.find_id(*key_id).await?;
-            let there = key.is_some_and(|key| key.record.state != KeyState::Deleted);
-            if there {
+            // A key that is gone has no associations any more, nor one that goes meanwhile.
+            let found = self.find_id(*key_id).await?;
+            if let Some(entry) = found.filter(|entry| entry.record.state != KeyState::Deleted) {
                 let key = path::association(*key_id, name);
                 let change = Change::Put(self.store.put(&key, &AssociationRecord { last_used_at: *at })?);
                 ops.push(Op { key, expect: Expect::Any, change });
+                let expect = Expect::Revision(entry.revision);
+                ops.push(Op { key: path::key(*key_id), expect, change: Change::Check });
             }
         }
         if !ops.is_empty() {

@@ -93,7 +93,7 @@ impl Keyring {
                 return Ok(key.seal(ids, &self.edge.entropy, plaintext.expose(), context)?);
             }
             Material::Derived(key) => {
-                let fresh = key.next_salt(&self.edge.entropy)?;
+                let fresh = key.salt.next(&self.edge.entropy)?;
                 let sub_key = self.sub_key(ids.1, key, fresh).await.map_err(|e| gone(e, Some(fresh)))?;
                 (object, salt) = (sub_key.object(), Some(fresh));
                 _lease = Some(sub_key);

@@ -3,6 +3,7 @@
 
 use std::sync::PoisonError;
 
+use claviger_protocol::KeyState;
 use claviger_protocol::limits::MIN_ROTATION_DAYS;
 use futures_util::future::try_join_all;
 use uuid::Uuid;
@@ -174,14 +175,7 @@ impl Keyring {
         let erase_at = now.saturating_add(erase_after);
         let done = match task.what {
             What::Due(Due::Rotate) => self.rotate_due(id, trail).await?,
-            What::Exhausted(version) => {
-                let rotated = self.rotate_exhausted(id, version, trail).await;
-                // One that can't be rotated now comes back with its next use.
-                if !rotated.as_ref().is_err_and(|failure| failure.code.retryable()) {
-                    self.exhausted.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id, version));
-                }
-                rotated?
-            }
+            What::Exhausted(version) => self.relieve(id, version, trail).await?,
             What::Due(Due::Destroy) => self.destroy_due(id, trail).await?,
             What::Due(Due::Expire) => {
                 let expired = |key: &KeyRecord| Ok(key.material_expires_at.is_some_and(|at| at <= now));
@@ -201,6 +195,18 @@ impl Keyring {
             self.unless_meant(task).await?;
         }
         Ok(done)
+    }
+
+    /// Gives an exhausted key another version. One that is switched off waits until it is on.
+    async fn relieve(&self, id: Uuid, version: Uuid, trail: &mut Trail) -> Result<bool, Failure> {
+        let key = self.find_id(id).await?;
+        let stands = key.as_ref().is_some_and(|key| key.record.primary_version == Some(version));
+        if stands && key.is_some_and(|key| key.record.state != KeyState::Enabled) {
+            return Ok(false);
+        }
+        let rotated = stands && self.rotate_exhausted(id, version, trail).await?;
+        self.exhausted.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id, version));
+        Ok(rotated)
     }
 
     /// A mark that its key doesn't have (any more) is removed: nothing would ever do it.

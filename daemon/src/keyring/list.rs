@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use claviger_protocol::names::{ProjectName, Tag};
 use claviger_protocol::{Code, KeySpec, KeyState};
+use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::record::{KeyRecord, Mark, NumberRecord, VersionRecord, path};
@@ -16,8 +17,8 @@ use crate::store::{Change, Expect, MAX_BATCH_OPS, Op, StoreError};
 const SCAN_LIMIT: usize = 10_000;
 /// Records read from the store at once.
 const CHUNK: usize = 256;
-/// Single records read at once.
-const READS_AT_ONCE: usize = 16;
+/// Reads under way together, where each key needs one of its own.
+const READS: usize = 32;
 
 /// What a list shows.
 #[derive(Debug, Clone, Default)]
@@ -117,17 +118,15 @@ impl Keyring {
     ) -> Result<Vec<(Uuid, Option<KeyRecord>)>, Failure> {
         let after = after.map(|id| [index, id.as_bytes()].concat());
         let entries = self.store.list::<Mark>(index, after.as_deref(), CHUNK).await?;
-        let ids = entries.iter().filter_map(|(entry, _, _)| index::key_id(entry));
-        // Past the cache, which a list would empty of what is in use.
-        let mut found = Vec::with_capacity(entries.len());
-        let ids: Vec<_> = ids.collect();
-        // A few at once: each takes a place in the reader's queue, which is everybody's.
-        for some in ids.chunks(READS_AT_ONCE) {
-            let reads = some.iter().map(|id| async move {
-                let key = self.store.get::<KeyRecord>(&path::key(*id)).await?;
-                Ok::<_, StoreError>((*id, key.map(|(_, record)| record)))
+        let ids: Vec<_> = entries.iter().filter_map(|(entry, _, _)| index::key_id(entry)).collect();
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(READS) {
+            // Past the cache, which a list would empty of what is in use.
+            let reads = ids.iter().map(|id| async move {
+                let found = self.store.get::<KeyRecord>(&path::key(*id)).await?;
+                Ok::<_, StoreError>((*id, found.map(|(_, record)| record)))
             });
-            found.extend(futures_util::future::try_join_all(reads).await?);
+            found.extend(try_join_all(reads).await?);
         }
         Ok(found)
     }
@@ -172,15 +171,15 @@ impl Keyring {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let chunk = self.store.list::<KeyRecord>(path::KEYS, after.as_deref(), CHUNK).await?;
+            let mut former = Vec::new();
             for (key_path, revision, record) in &chunk {
                 if path::key_id(key_path) != Some(record.key_id) {
                     return Err(Failure::new(Code::StoreUnavailable, "a key record stands under another id"));
                 }
                 self.counts.add(record.state, record.spec);
-                if !record.indexed {
-                    self.enter_in_indexes(*revision, record).await?;
-                }
+                former.extend((!record.indexed).then_some((*revision, record)));
             }
+            self.enter_in_indexes(&former).await?;
             if chunk.len() < CHUNK {
                 return Ok(());
             }
@@ -190,8 +189,25 @@ impl Keyring {
 }
 
 impl Keyring {
-    /// Gives a key of before there were indexes its entries, and its versions their numbers.
-    async fn enter_in_indexes(&self, revision: u64, key: &KeyRecord) -> Result<(), Failure> {
+    /// Gives keys of before there were indexes their entries, and their versions numbers:
+    /// each key whole in one batch, many keys in a flush of the disk.
+    async fn enter_in_indexes(&self, keys: &[(u64, &KeyRecord)]) -> Result<(), Failure> {
+        let mut batches: Vec<Vec<Op>> = Vec::new();
+        for keys in keys.chunks(READS) {
+            let entries = keys.iter().map(|(revision, key)| self.entries(*revision, key));
+            for ops in try_join_all(entries).await? {
+                match batches.last_mut() {
+                    Some(batch) if batch.len() + ops.len() <= MAX_BATCH_OPS => batch.extend(ops),
+                    _ => batches.push(ops),
+                }
+            }
+        }
+        try_join_all(batches.into_iter().map(|batch| self.commit(batch))).await?;
+        Ok(())
+    }
+
+    async fn entries(&self, revision: u64, key: &KeyRecord) -> Result<Vec<Op>, StoreError> {
+        // There was no way to a second version then.
         let versions =
             self.store.list::<VersionRecord>(&path::versions_of(key.key_id), None, MAX_BATCH_OPS / 2).await?;
         let mut ops = index::changes(&self.store, None, key)?;
@@ -204,8 +220,7 @@ impl Keyring {
         let key_path = path::key(key.key_id);
         let change = Change::Put(self.store.put(&key_path, key)?);
         ops.push(Op { key: key_path, expect: Expect::Revision(revision), change });
-        self.commit(ops).await?;
-        Ok(())
+        Ok(ops)
     }
 }
 

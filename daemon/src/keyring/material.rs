@@ -79,13 +79,20 @@ pub(super) enum Material {
 /// An HSM key that only derives, and the salt that it encrypts under now.
 pub(super) struct DerivedKey {
     lease: Lease,
-    salt: Mutex<([u8; 16], u64)>,
+    pub(super) salt: Salt,
 }
 
-impl DerivedKey {
+/// A salt, and how many messages it has had.
+pub(super) struct Salt(Mutex<([u8; 16], u64)>);
+
+impl Salt {
+    fn new(entropy: &Entropy) -> Result<Self, Failure> {
+        Ok(Self(Mutex::new((fresh_salt(entropy)?, 0))))
+    }
+
     /// The salt for the next message: a new one at first and every 2^28 messages.
-    pub(super) fn next_salt(&self, entropy: &Entropy) -> Result<[u8; 16], Failure> {
-        let mut current = self.salt.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn next(&self, entropy: &Entropy) -> Result<[u8; 16], Failure> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if current.1 >= MESSAGES_PER_SALT {
             *current = (fresh_salt(entropy)?, 0);
         }
@@ -210,8 +217,7 @@ impl Keyring {
     fn hold(&self, lease: Lease, template: Template, version_id: Uuid) -> Result<Material, Failure> {
         Ok(match template {
             Template::AesDeriveOnly => {
-                let salt = fresh_salt(&self.edge.entropy)?;
-                Material::Derived(DerivedKey { lease, salt: Mutex::new((salt, 0)) })
+                Material::Derived(DerivedKey { lease, salt: Salt::new(&self.edge.entropy)? })
             }
             Template::AesDirect | Template::Sm4Direct => {
                 Material::Direct(DirectKey { lease, uses: Arc::new(Uses::of(version_id, &self.remaining)) })
@@ -337,5 +343,23 @@ impl Keyring {
         if let Some(salt) = salt {
             self.sub_keys.forget(&(version_id, salt));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_salt_has_so_many_messages_and_then_there_is_another() {
+        let entropy = Entropy::seeded(1);
+        let salt = Salt::new(&entropy).unwrap();
+        let first = salt.next(&entropy).unwrap();
+        salt.0.lock().unwrap().1 = MESSAGES_PER_SALT - 1;
+        assert_eq!(salt.next(&entropy).unwrap(), first, "the last of 2^28");
+        let second = salt.next(&entropy).unwrap();
+        assert_ne!(second, first);
+        assert_eq!(salt.next(&entropy).unwrap(), second);
+        assert_eq!(salt.0.lock().unwrap().1, 2);
     }
 }

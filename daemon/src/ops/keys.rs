@@ -7,7 +7,7 @@ use claviger_protocol::body::{
 };
 use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, KeySpec, KeyUsage, Operation, codec};
+use claviger_protocol::{Code, KeySpec, KeyUsage, Opcode, codec};
 use uuid::Uuid;
 
 use super::naming::name_page;
@@ -46,18 +46,19 @@ pub(super) async fn create(
 }
 
 /// What a client's token stands for: this request, at the endpoint that it came through.
-pub(super) fn client_token<T: Operation + serde::Serialize>(
+/// Requests of different operations may look alike; creates are from before there were others.
+pub(super) fn client_token<T: serde::Serialize>(
     call: &Admitted,
     token: [u8; 16],
     body: &T,
 ) -> Result<ClientToken, Failure> {
-    let encoded = codec::encode(body).map_err(|_| Code::Internal)?;
-    let mut hash = digest::Context::new(&digest::SHA256);
-    // Requests of two operations may have the same bytes.
-    hash.update(&T::OPCODE.number().to_le_bytes());
-    hash.update(&encoded);
+    let opcode = call.permit().resolved().request().opcode();
+    let mut encoded = codec::encode(body).map_err(|_| Code::Internal)?;
+    if opcode != Opcode::CreateKey {
+        encoded.extend(opcode.number().to_le_bytes());
+    }
     let mut request = [0; 32];
-    request.copy_from_slice(hash.finish().as_ref());
+    request.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
     let endpoint = call.permit().resolved().caller().endpoint.name.to_string();
     Ok(ClientToken { endpoint, token, request })
 }

@@ -5,6 +5,7 @@
 //! in the trace.
 
 mod bounds;
+mod budgets;
 mod jumps;
 mod life;
 mod races;
@@ -12,6 +13,7 @@ mod schedule;
 mod steps;
 mod table;
 pub mod token;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use clavigerd::identity::{Caller, Endpoint, EndpointKind, Peer};
 use clavigerd::keyring::{Keyring, Rules};
 use clavigerd::scheduler::Scheduler;
 use clavigerd::service::{Frame, Outcome, Service};
-use clavigerd::store::{MemoryStore, Record, Sealed, Store};
+use clavigerd::store::{Change, Expect, MemoryStore, Op, Record, Sealed, Store};
 use futures_util::future::BoxFuture;
 use futures_util::task::noop_waker;
 
@@ -121,14 +123,19 @@ impl Sim {
         Arc::new(Service::new(edge.clone(), Limits::default(), log, pool))
     }
 
-    /// Opens the keyring as a start does, on a token of a new epoch.
-    fn boot(&mut self) {
+    /// A member on a token of a new epoch.
+    fn member(&mut self) -> Member {
         self.epoch += 1;
         let lane = |name: &str| {
             let token = SimToken::new(self.epoch, self.edge.entropy.clone(), Arc::clone(&self.faults));
             Lane::new(Box::new(token), self.edge.workers.start(name, 64).unwrap())
         };
-        let member = Member::simulated("sim", self.epoch, self.template, lane("serve"), lane("make"));
+        Member::simulated("sim", self.epoch, self.template, lane("serve"), lane("make"))
+    }
+
+    /// Opens the keyring as a start does, on a token of a new epoch.
+    fn boot(&mut self) {
+        let member = self.member();
         let opening = {
             let (edge, store) = (self.edge.clone(), Arc::clone(&self.store));
             let services = self.served.endpoint.service.iter().cloned().collect();
@@ -149,17 +156,30 @@ impl Sim {
         self.finish(sealed.get::<T>(path)).unwrap().unwrap().1
     }
 
+    /// Puts a record into the store past the daemon, which must be restarted then.
+    pub fn put<T: Record>(&mut self, path: Vec<u8>, record: &T) {
+        let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
+        let value = Sealed::new(Arc::clone(&store), crate::sim_domain().keys.record_mac());
+        let change = Change::Put(value.put(&path, record).unwrap());
+        self.finish(store.commit(vec![Op { key: path, expect: Expect::Any, change }])).unwrap();
+    }
+
     /// Power loss and restart: calls and sessions are gone, the store keeps what
     /// it acknowledged.
     pub fn crash(&mut self) {
+        self.power_off();
+        self.service = Self::service(&self.edge);
+        self.boot();
+    }
+
+    /// Power loss, and no restart yet.
+    fn power_off(&mut self) {
         self.trace.push("crash".into());
         self.calls.clear();
         self.changes.clear();
         (self.scheduler, self.look) = (Scheduler::default(), None);
         while self.workers.step(0).is_some() {}
         self.store.crash();
-        self.service = Self::service(&self.edge);
-        self.boot();
     }
 
     /// A number below `bound`.

@@ -24,7 +24,7 @@ use super::Sim;
 use explain::{Called, Trouble, explain};
 use model::{DAY, Model, World};
 use ops::{Blob, Op};
-use store::Records;
+pub(super) use store::Records;
 
 /// Seeds that are run where nobody asks for more.
 const SEEDS: u64 = 2_000;

@@ -28,7 +28,7 @@ const END_IMPORT: u8 = 6;
 type Paths = BTreeSet<Vec<u8>>;
 
 /// All records.
-pub(super) struct Records {
+pub(in crate::sim) struct Records {
     keys: BTreeMap<Uuid, KeyRecord>,
     versions: BTreeMap<Uuid, Vec<VersionRecord>>,
     numbers: BTreeMap<(Uuid, u32), Uuid>,
@@ -45,7 +45,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn read(sim: &mut Sim) -> Self {
+    pub(in crate::sim) fn read(sim: &mut Sim) -> Self {
         let store: Arc<dyn Store> = Arc::clone(&sim.store) as Arc<dyn Store>;
         let sealed = Sealed::new(store, crate::sim_domain().keys.record_mac());
         fn list<T: Record>(sim: &mut Sim, sealed: &Sealed, prefix: &[u8]) -> Vec<(Vec<u8>, T)> {
@@ -141,7 +141,7 @@ impl Records {
     }
 
     /// The rules that hold whenever nothing is under way.
-    pub(super) fn check(&self) {
+    pub(in crate::sim) fn check(&self) {
         assert_eq!(self.intents, 0, "an intent is left");
         assert!(self.projects.iter().all(|project| !project.closing), "a project is left closed");
         self.indexes_are_what_the_keys_imply();
