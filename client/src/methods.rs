@@ -17,12 +17,13 @@ use claviger_protocol::body::{
     GetParametersForImportReply, GetParametersForImportRequest, GetPublicKeyReply, GetPublicKeyRequest,
     GetRandomReply, GetRandomRequest, ImportKeyMaterialReply, ImportKeyMaterialRequest, KeyChangeReply,
     KeyDeletionsReply, KeyStatesReply, ListAliasByUuidRequest, ListAliasKeysReply, ListAliasKeysRequest,
-    ListAliasReply, ListAliasRequest, ListKeyVersionsReply, ListKeyVersionsRequest, ListKeysReply,
-    ListKeysRequest, ListProjectsReply, ListProjectsRequest, ListSymmetricKeysRequest, ListTagsReply,
-    ListTagsRequest, MessageDigestReply, MessageDigestRequest, MoveResourceRequest, NewKeyVersionReply,
-    PingReply, PingRequest, ProjectReply, ProtectKeyRequest, ReEncryptReply, ReEncryptRequest,
-    ReadBackupReply, ReadBackupRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, StatusReply,
-    StatusRequest, TagResourceRequest, UnprotectKeyRequest, UntagResourceRequest, UpdateAliasRequest,
+    ListAliasReply, ListAliasRequest, ListBackupsReply, ListBackupsRequest, ListKeyVersionsReply,
+    ListKeyVersionsRequest, ListKeysReply, ListKeysRequest, ListProjectsReply, ListProjectsRequest,
+    ListSymmetricKeysRequest, ListTagsReply, ListTagsRequest, ListTombstonesReply, ListTombstonesRequest,
+    MessageDigestReply, MessageDigestRequest, MoveResourceRequest, NewKeyVersionReply, PingReply,
+    PingRequest, ProjectReply, ProtectKeyRequest, ReEncryptReply, ReEncryptRequest, ReadBackupReply,
+    ReadBackupRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, StatusReply, StatusRequest,
+    TagResourceRequest, UnprotectKeyRequest, UntagResourceRequest, UpdateAliasRequest,
     UpdateKeyDescriptionRequest, UpdateRotationPolicyReply, UpdateRotationPolicyRequest, VerifyBackupReply,
     VerifyBackupRequest, VerifyMacReply, VerifyMacRequest,
 };
@@ -382,4 +383,10 @@ methods! {
 
     /// Checks one chunk of a backup of this domain.
     verify_backup(request: VerifyBackupRequest) -> VerifyBackupReply { request }
+
+    /// Backups that were made, latest first. Admin endpoint only.
+    list_backups(request: ListBackupsRequest) -> ListBackupsReply { request }
+
+    /// Deleted keys, for restores. Admin endpoint only.
+    list_tombstones(request: ListTombstonesRequest) -> ListTombstonesReply { request }
 }

@@ -25,8 +25,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const PAGE: usize = 64;
 /// Tasks under way together: their commits share a flush.
 const TOGETHER: usize = 16;
-/// Looks between two for rotations that a wrong clock dated.
-const LOOKS_PER_REDATE: u64 = 3600;
+/// How far the wall clock is set back before rotations are looked for that it dated
+/// while it ran ahead, in milliseconds.
+const SET_BACK: i64 = 60_000;
 /// When a task that failed is tried again, at first and at last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// Failed tasks remembered at most; more are tried again with every look.
@@ -36,7 +37,11 @@ const MAX_POSTPONED: usize = 10_000;
 #[derive(Default)]
 pub struct Scheduler {
     postponed: BTreeMap<Vec<u8>, Postponed>,
-    looks: u64,
+    /// How far the wall clock was ahead of the time that had passed when it was last seen to
+    /// that no rotation lies too far ahead; none before the first time.
+    ahead: Option<i64>,
+    /// When the store may be rewritten again after that failed.
+    rewrite_at: Duration,
 }
 
 struct Postponed {
@@ -64,11 +69,13 @@ impl Scheduler {
         if !service.can_record() || service.disk_is_full() {
             return;
         }
-        let redating = self.looks.is_multiple_of(LOOKS_PER_REDATE);
-        self.looks = self.looks.wrapping_add(1);
         let now = service.edge.clock.elapsed();
         self.postponed.retain(|_, task| task.until.saturating_add(RETRY.1) > now);
-        if let Err(failure) = self.all(service, keyring, redating, halt).await {
+        let looked = async {
+            self.all(service, keyring, halt).await?;
+            self.redate(service, keyring, halt).await
+        };
+        if let Err(failure) = looked.await {
             tracing::warn!(%failure, "what is due could not be looked up; it will be tried again");
         }
     }
@@ -77,7 +84,6 @@ impl Scheduler {
         &mut self,
         service: &Arc<Service>,
         keyring: &Keyring,
-        redating: bool,
         halt: &CancellationToken,
     ) -> Result<(), Failure> {
         self.some(service, keyring, keyring.exhausted(), halt).await;
@@ -91,14 +97,53 @@ impl Scheduler {
                 return Ok(());
             }
         }
-        let mut after: Option<Vec<u8>> = None;
-        while redating && !halt.is_cancelled() {
-            let tasks = keyring.misdated(after.as_deref(), PAGE).await?;
-            let Some(last) = tasks.last() else { break };
-            after = Some(last.place().to_vec());
-            self.some(service, keyring, tasks, halt).await;
-        }
+        self.erase(service, keyring, halt).await;
         Ok(())
+    }
+
+    /// After a start, and after the wall clock was set back: rotations that lie further ahead
+    /// than their policy reaches are dated anew.
+    async fn redate(
+        &mut self,
+        service: &Arc<Service>,
+        keyring: &Keyring,
+        halt: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let clock = &service.edge.clock;
+        let passed = i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let ahead = clock.now().saturating_sub(passed);
+        if self.ahead.is_some_and(|before| ahead > before.saturating_sub(SET_BACK)) {
+            self.ahead = self.ahead.max(Some(ahead));
+            return Ok(());
+        }
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let (tasks, more) = keyring.misdated(after.as_deref(), PAGE).await?;
+            self.some(service, keyring, tasks, halt).await;
+            if halt.is_cancelled() {
+                return Ok(());
+            }
+            if more.is_none() {
+                break;
+            }
+            after = more;
+        }
+        self.ahead = Some(ahead);
+        Ok(())
+    }
+
+    /// Rewrites the store where destroyed material is to be erased.
+    async fn erase(&mut self, service: &Arc<Service>, keyring: &Keyring, halt: &CancellationToken) {
+        if service.edge.clock.elapsed() < self.rewrite_at {
+            return;
+        }
+        match keyring.erase(erase_after(service)).await {
+            Ok(tasks) => self.some(service, keyring, tasks, halt).await,
+            Err(failure) => {
+                tracing::warn!(%failure, again_in = ?RETRY.1, "the store could not be rewritten to erase destroyed material");
+                self.rewrite_at = service.edge.clock.elapsed().saturating_add(RETRY.1);
+            }
+        }
     }
 
     async fn some(
@@ -137,14 +182,18 @@ impl Scheduler {
     }
 }
 
+/// How long destroyed material's last bytes may stay in the store's files, in milliseconds.
+fn erase_after(service: &Service) -> i64 {
+    i64::try_from(service.limits().erase_after.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// One task, with its event; why it failed, if it did.
 async fn one(service: &Arc<Service>, keyring: &Keyring, task: &Task) -> Option<Failure> {
     let mut trail = match trail(service, task) {
         Ok(trail) => trail,
         Err(failure) => return Some(failure),
     };
-    let erase_after = i64::try_from(service.limits().erase_after.as_millis()).unwrap_or(i64::MAX);
-    match keyring.carry_out(task, erase_after, &mut trail).await {
+    match keyring.carry_out(task, erase_after(service), &mut trail).await {
         Ok(true) => {
             service.record(trail.close(Code::Ok));
             None

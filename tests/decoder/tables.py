@@ -199,6 +199,12 @@ STRUCTS = {name: [tuple(field.split(":")) for field in fields.split()] for name,
     "EndBackupReply": "",
     "VerifyBackupRequest": "header:bytes index:u32 last:bool chunk:bytes",
     "VerifyBackupReply": "puts:u64 deletes:u64 total_puts:u64 total_deletes:u64",
+    "ListBackupsRequest": "key:option<key> limit:u16 page:bytes",
+    "ListBackupsReply": "backups:list<BackupSummary> next_page:bytes",
+    "BackupSummary": "backup_id:uuid created_at:i64 holds_deleted:u32",
+    "ListTombstonesRequest": "limit:u16 page:bytes",
+    "ListTombstonesReply": "domain_id:uuid tombstones:list<Tombstone> next_page:bytes",
+    "Tombstone": "key_id:uuid created_at:i64 deleted_at:i64 erased_at:option<i64>",
 }.items()}
 
 # Section 7.4: number, name, reply, whether only the admin endpoint has it, whether a batch may carry it.
@@ -264,6 +270,8 @@ OPERATIONS = {number: (name, reply, admin, batchable) for number, name, reply, a
     (0x0302, "ReadBackup", "ReadBackupReply", True, False),
     (0x0303, "EndBackup", "EndBackupReply", True, False),
     (0x0304, "VerifyBackup", "VerifyBackupReply", True, False),
+    (0x0305, "ListBackups", "ListBackupsReply", True, False),
+    (0x0306, "ListTombstones", "ListTombstonesReply", True, False),
 ]}
 
 # Section 7.5: bounds that belong to one field of a request.
@@ -289,7 +297,8 @@ BOUNDS = {
     ("GetRandomRequest", "length"): lambda v: 1 <= v <= 4096,
 }
 # Pages: the longest token of each.
-PAGES = {"ListKeysRequest": 64, "ListKeyVersionsRequest": 64, "ListSymmetricKeysRequest": 64,
+PAGES = {"ListKeysRequest": 64, "ListBackupsRequest": 64, "ListTombstonesRequest": 64,
+         "ListKeyVersionsRequest": 64, "ListSymmetricKeysRequest": 64,
          "ListAliasKeysRequest": 255, "ListAliasRequest": 255, "ListProjectsRequest": 255}
 BOUNDS |= {(name, "limit"): lambda v: v <= 1000 for name in PAGES}
 BOUNDS |= {(name, "page"): lambda v, most=most: len(unhex(v)) <= most for name, most in PAGES.items()}

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::chunks::{Chunks, END_LEN, Entry, MAX_ENTRY_LEN, Totals};
-use crate::edge::Edge;
+use crate::edge::{Edge, Timestamp};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
 use crate::store::Store;
@@ -29,6 +29,7 @@ pub struct Backups(Mutex<Option<Session>>);
 
 struct Session {
     id: Uuid,
+    created_at: Timestamp,
     /// The connection that began it; with it, it is over.
     connection: u64,
     export: Export,
@@ -83,6 +84,7 @@ impl Backups {
         let export = Export { number: store.begin_export().await?, store };
         let session = Session {
             id: edge.entropy.uuid()?,
+            created_at: header.created_at,
             connection,
             export,
             chunks: Chunks::new(&domain.keys, &header, &raw_header)?,
@@ -139,9 +141,11 @@ impl Backups {
         Ok(ReadBackupReply { chunk: Bytes(chunk), last: part.done, puts, deletes })
     }
 
-    /// Ends a backup; one that isn't there is no error.
-    pub async fn end(&self, backup_id: Uuid) {
-        self.0.lock().await.take_if(|session| session.id == backup_id);
+    /// Ends a backup; one that isn't there is no error. When one that was read to its end was
+    /// begun.
+    pub async fn end(&self, backup_id: Uuid) -> Option<Timestamp> {
+        let ended = self.0.lock().await.take_if(|session| session.id == backup_id);
+        ended.filter(|session| session.complete).map(|session| session.created_at)
     }
 
     /// A connection is gone, and with it the backup that it began.

@@ -8,6 +8,7 @@
 //! serves; killed at any point, restoring the same backup again finishes the work. In the
 //! end the directory is renamed in one step, and what is left of it removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader};
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ use crate::config::Config;
 use crate::daemon::{DaemonError, has_records};
 use crate::edge::Edge;
 use crate::failure::Failure;
+use crate::keyring::tombstones::{Deleted, bury, left_out};
 use crate::store::{
     Change, Expect, MAX_BATCH_OPS, Op, OpenError, Sealed, SledStore, StateLock, Store, StoreError,
 };
@@ -67,6 +69,14 @@ pub enum RestoreError {
         /// Why.
         reason: &'static str,
     },
+    /// The list of tombstones isn't one, or is another domain's.
+    #[error("{}: {reason}", path.display())]
+    Tombstones {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The HSM lacks the root and there is no key to bring it back.
     #[error(
         "the HSM doesn't hold the domain's root ({0}): give the private key of a recovery recipient with --private-key"
@@ -106,7 +116,7 @@ impl From<StoreError> for RestoreError {
 }
 
 /// What was restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// The domain.
     pub domain: Uuid,
@@ -117,6 +127,9 @@ pub struct Restored {
     /// Records and removals in it; none where only the last step of an interrupted
     /// restore was left.
     pub totals: Option<Totals>,
+    /// Keys of the backup that were deleted since, as the list of tombstones says, and didn't
+    /// come back to life.
+    pub buried: BTreeSet<Uuid>,
 }
 
 /// Refuses a state directory in which a restore was interrupted, and removes what one that
@@ -141,28 +154,32 @@ pub async fn restore(
     config: &Config,
     file: &Path,
     private_key: Option<&Path>,
+    tombstones: Option<&Path>,
     edge: &Edge,
 ) -> Result<Restored, RestoreError> {
     // First of all: of a newer version nothing is understood, and nothing is touched.
     let header = open(file)?.header;
+    let deleted = tombstones.map(|path| super::tombstones::read(path, header.domain_id)).transpose()?;
+    let deleted = deleted.unwrap_or_default();
     let state = StateLock::acquire(&config.state_dir)?;
     let staging = Staging { state_dir: config.state_dir.clone(), dir: config.state_dir.join(STAGING) };
-    let report = |totals| Restored {
+    let report = |totals, buried| Restored {
         domain: header.domain_id,
         root_generation: header.root_generation,
         created_at: header.created_at,
         totals,
+        buried,
     };
     if staging.dir.join(COMPLETE).exists() {
         staging.is_of(&header)?;
         staging.finish(&header, edge).await?;
-        return Ok(report(None));
+        return Ok(report(None, BTreeSet::new()));
     }
     staging.refuse_occupied(&header, &state, config, edge).await?;
-    let made = staging.make(config, &header, file, private_key, edge).await;
-    let totals = made.inspect_err(|_| staging.give_up())?;
+    let made = staging.make(config, &header, (file, &deleted), private_key, edge).await;
+    let (totals, buried) = made.inspect_err(|_| staging.give_up())?;
     staging.finish(&header, edge).await?;
-    Ok(report(Some(totals)))
+    Ok(report(Some(totals), buried))
 }
 
 /// Reads a whole backup with a domain that can open it, and checks everything.
@@ -281,10 +298,10 @@ impl Staging {
         &self,
         config: &Config,
         header: &BackupHeader,
-        file: &Path,
+        (file, deleted): (&Path, &Deleted),
         private_key: Option<&Path>,
         edge: &Edge,
-    ) -> Result<Totals, RestoreError> {
+    ) -> Result<(Totals, BTreeSet<Uuid>), RestoreError> {
         DirBuilder::new().mode(0o700).recursive(true).create(&self.dir).map_err(io_error(&self.dir))?;
         files::sync(&self.state_dir).map_err(io_error(&self.state_dir))?;
         let staged = Config { state_dir: self.dir.clone(), ..config.clone() };
@@ -300,7 +317,7 @@ impl Staging {
             self.bring_root(&staged, header, private_key, edge)?;
         }
         let domain = open_domain(&staged, edge)?;
-        self.fill(&staged, &domain, file, edge).await
+        self.fill(&staged, &domain, (file, deleted), edge).await
     }
 
     fn bring_root(
@@ -325,21 +342,21 @@ impl Staging {
         &self,
         staged: &Config,
         domain: &Domain,
-        file: &Path,
+        (file, deleted): (&Path, &Deleted),
         edge: &Edge,
-    ) -> Result<Totals, RestoreError> {
+    ) -> Result<(Totals, BTreeSet<Uuid>), RestoreError> {
         remove_tree(&self.dir.join(STORE))?;
         let state = StateLock::acquire(&self.dir)?;
         let limits = &staged.limits;
         let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, edge)?;
         let records = Sealed::new(Arc::clone(&store) as Arc<dyn Store>, domain.keys.record_mac());
-        let written = write(&store, &records, domain, file).await;
+        let written = write(&store, &records, domain, (file, deleted)).await;
         let closed = store.close().await;
-        let totals = written?;
+        let written = written?;
         closed?;
         files::sync(&self.dir.join(STORE)).map_err(io_error(&self.dir))?;
         files::replace(&self.dir, COMPLETE, b"").map_err(io_error(&self.dir))?;
-        Ok(totals)
+        Ok(written)
     }
 
     /// Moves what is ready into place; again after a kill, from where it stopped.
@@ -394,16 +411,19 @@ async fn write(
     store: &Arc<SledStore>,
     records: &Sealed,
     domain: &Domain,
-    file: &Path,
-) -> Result<Totals, RestoreError> {
+    (file, deleted): (&Path, &Deleted),
+) -> Result<(Totals, BTreeSet<Uuid>), RestoreError> {
     let totals = verify(file, domain, records)?;
     let mut contents = Contents::open(file, domain)?;
     while let Some(entries) = contents.next(records)? {
-        for batch in entries.chunks(MAX_BATCH_OPS) {
-            store.commit(batch.iter().map(operation).collect()).await?;
+        // What was deleted since never comes into the store: not even to be overwritten there.
+        let kept: Vec<_> = entries.iter().filter(|entry| !left_out(deleted, entry.key())).collect();
+        for batch in kept.chunks(MAX_BATCH_OPS) {
+            store.commit(batch.iter().map(|entry| operation(entry)).collect()).await?;
         }
     }
-    Ok(totals)
+    let buried = bury(records, deleted).await?;
+    Ok((totals, buried))
 }
 
 /// The member and the domain key, by the root in the HSM.

@@ -213,8 +213,8 @@ impl Config {
             hsm: vec![member],
             metrics: None,
             log: LogConfig::default(),
-            // Trying deletions out needn't take a week.
-            limits: Limits { deletion_days_min: 0, ..Limits::default() },
+            // Trying deletions out need not take a week and half a day.
+            limits: Limits { deletion_days_min: 0, erase_after: Duration::ZERO, ..Limits::default() },
         })
     }
 }

@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::record::{KeyRecord, OutboxRecord, path};
 use super::state::{Action, Standing, Verdict, allows};
+use super::versions::furthest_rotation;
 use super::{KeyEntry, Keyring, index};
 use crate::admission::Admitted;
 use crate::audit::Trail;
+use crate::edge::Timestamp;
 use crate::failure::Failure;
 use crate::store::{Change, Expect, Op, StoreError};
 
@@ -89,9 +91,16 @@ impl Keyring {
             if !changes {
                 return Ok(Decision::Leave((state, false)));
             }
-            Ok(Decision::write(KeyRecord { state, ..key.clone() }, Vec::new(), (state, true)))
+            let switched = KeyRecord { state, next_rotation: self.rotation_date(key), ..key.clone() };
+            Ok(Decision::write(switched, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
+    }
+
+    /// When a key that goes into another state is to be rotated: one that isn't Enabled
+    /// isn't seen to when the clock is set back, so it is now.
+    pub(super) fn rotation_date(&self, key: &KeyRecord) -> Option<Timestamp> {
+        key.next_rotation.min(furthest_rotation(key, self.edge.clock.now()))
     }
 
     /// Gives a key another description.

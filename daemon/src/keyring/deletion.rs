@@ -84,7 +84,8 @@ impl Keyring {
     ) -> Result<Changed, Failure> {
         let decide = |key: &KeyRecord| {
             let (state, _) = permitted(key, Action::Cancel { enable })?;
-            let kept = KeyRecord { state, deletion_date: None, ..key.clone() };
+            let next_rotation = self.rotation_date(key);
+            let kept = KeyRecord { state, deletion_date: None, next_rotation, ..key.clone() };
             Ok(Decision::write(kept, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
@@ -198,7 +199,7 @@ impl Keyring {
 }
 
 /// What remains to be shown of a deleted key.
-fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
+pub(super) fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
     KeyRecord {
         state,
         description: Description::default(),

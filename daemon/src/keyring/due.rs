@@ -3,20 +3,18 @@
 
 use std::sync::PoisonError;
 
-use claviger_protocol::Code;
+use claviger_protocol::limits::MIN_ROTATION_DAYS;
+use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::Keyring;
 use super::index::{self, Due};
 use super::record::{KeyRecord, Mark, path};
 use super::state::Action;
-use super::versions::next_rotation;
+use super::versions::{furthest_rotation, next_rotation};
 use crate::audit::Trail;
 use crate::edge::Timestamp;
 use crate::failure::Failure;
-
-/// The longest rotation period, and a day.
-const FURTHEST_ROTATION_DAYS: u16 = claviger_protocol::limits::MAX_ROTATION_DAYS + 1;
 
 /// Something that is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct Task {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Due(Due),
     /// A version's nonce budget ends.
     Exhausted(Uuid),
@@ -36,6 +34,10 @@ enum What {
 }
 
 impl Task {
+    pub(super) fn new(what: What, id: Uuid, place: Vec<u8>) -> Self {
+        Self { what, id, place }
+    }
+
     /// What the audit calls it; none for what belongs to another event.
     #[must_use]
     pub fn operation(&self) -> Option<&'static str> {
@@ -44,7 +46,8 @@ impl Task {
             What::Due(Due::Destroy) => Some("deleteKey"),
             What::Due(Due::Expire) => Some("expireKeyMaterial"),
             What::Redate => Some("updateRotationPolicy"),
-            What::Due(Due::Purge | Due::Erase | Due::EndImport) => None,
+            What::Due(Due::Erase) => Some("eraseKeyMaterial"),
+            What::Due(Due::Purge | Due::EndImport) => None,
         }
     }
 
@@ -101,17 +104,28 @@ impl Keyring {
         taken.into_iter().map(task).collect()
     }
 
-    /// At most `limit` rotations that are dated further ahead than any policy reaches.
-    pub async fn misdated(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Task>, Failure> {
-        let horizon = next_rotation(self.edge.clock.now(), FURTHEST_ROTATION_DAYS);
-        let first = path::due(horizon, 0, Uuid::nil());
-        let after = after.unwrap_or(&first);
-        let page = self.store.list::<Mark>(path::DUE, Some(after), limit).await?;
-        let tasks = page.into_iter().filter_map(|(place, _, _)| {
-            let (_, number, id) = path::due_parts(&place)?;
-            (number == Due::Rotate as u8).then_some(Task { what: What::Redate, id, place })
+    /// Rotations that are dated further ahead than their policy reaches, among at most `limit`
+    /// that stand behind `after`; and where to go on, while there are more.
+    pub async fn misdated(
+        &self,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<Task>, Option<Vec<u8>>), Failure> {
+        let now = self.edge.clock.now();
+        let first = path::due(next_rotation(now, MIN_ROTATION_DAYS), 0, Uuid::nil());
+        let page = self.store.list::<Mark>(path::DUE, Some(after.unwrap_or(&first)), limit).await?;
+        let more = page.last().filter(|_| page.len() == limit).map(|(place, _, _)| place.clone());
+        let rotations = page.into_iter().filter_map(|(place, _, _)| {
+            let (at, number, id) = path::due_parts(&place)?;
+            (number == Due::Rotate as u8).then_some((at, id, place))
         });
-        Ok(tasks.collect())
+        // Past the cache, which this would empty of what is in use.
+        let checks = rotations.map(|(at, id, place)| async move {
+            let key = self.store.get::<KeyRecord>(&path::key(id)).await?;
+            let ahead = key.is_some_and(|(_, key)| Some(at) > furthest_rotation(&key, now));
+            Ok::<_, Failure>(ahead.then_some(Task { what: What::Redate, id, place }))
+        });
+        Ok((try_join_all(checks).await?.into_iter().flatten().collect(), more))
     }
 
     /// Does a task; whether there was anything to do. `erase_after` is how long destroyed
@@ -139,15 +153,12 @@ impl Keyring {
                 self.purge(id, erase_at).await?;
                 true
             }
-            What::Redate => {
-                self.redate(id, trail).await?;
-                true
-            }
+            What::Redate => self.redate(id, trail).await?,
+            What::Due(Due::Erase) => self.erased(id, &task.place, trail).await?,
             What::Due(Due::EndImport) => {
                 self.end_imports(id, &task.place).await?;
                 true
             }
-            What::Due(Due::Erase) => return Err(Code::NotAvailable.into()),
         };
         if !done {
             self.unless_meant(task).await?;

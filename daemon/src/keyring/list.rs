@@ -155,7 +155,9 @@ impl Keyring {
     #[must_use]
     pub fn counts(&self) -> Vec<(KeyState, KeySpec, u64)> {
         let counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().filter(|(_, n)| **n > 0).map(|((state, spec), n)| (*state, *spec, *n)).collect()
+        let there =
+            counts.iter().filter_map(|(kind, n)| Some((kind, u64::try_from(*n).ok().filter(|n| *n > 0)?)));
+        there.map(|((state, spec), n)| (*state, *spec, n)).collect()
     }
 
     pub(super) async fn count_all(&self) -> Result<(), Failure> {
@@ -199,19 +201,22 @@ impl Keyring {
     }
 }
 
-/// How many keys there are, by state and spec.
+/// How many keys there are, by state and spec. Of two changes of a key the second may be
+/// counted first: a number can be below 0 until the other is counted too.
 #[derive(Default)]
-pub(super) struct Counts(Mutex<BTreeMap<(KeyState, KeySpec), u64>>);
+pub(super) struct Counts(Mutex<BTreeMap<(KeyState, KeySpec), i64>>);
 
 impl Counts {
     pub(super) fn add(&self, state: KeyState, spec: KeySpec) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((state, spec)).or_default() += 1;
+        self.change(state, spec, 1);
     }
 
     pub(super) fn moved(&self, spec: KeySpec, from: KeyState, to: KeyState) {
-        if let Some(count) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&(from, spec)) {
-            *count = count.saturating_sub(1);
-        }
-        self.add(to, spec);
+        self.change(from, spec, -1);
+        self.change(to, spec, 1);
+    }
+
+    fn change(&self, state: KeyState, spec: KeySpec, by: i64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((state, spec)).or_default() += by;
     }
 }

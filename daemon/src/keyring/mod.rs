@@ -14,6 +14,7 @@ mod crypto;
 mod default_key;
 mod deletion;
 mod due;
+mod erasure;
 mod grant;
 mod import;
 mod index;
@@ -27,6 +28,7 @@ pub mod record;
 mod recovery;
 mod state;
 mod tokens;
+pub mod tombstones;
 mod uses;
 mod versions;
 

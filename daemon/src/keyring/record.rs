@@ -9,8 +9,10 @@
 //! a/ alias                  AliasRecord
 //! p/ project                ProjectRecord
 //! s/ key id  access point   AssociationRecord
+//! b/ time down  backup id   BackupRecord: latest first
 //! x/ facet value  key id    Mark: indexes of keys, see `index.rs`
 //! d/ time kind  id          Mark: what falls due, see `index.rs`
+//! e/ time kind  key id      Mark: material to be erased, see `erasure.rs`
 //! c/ endpoint 00 token      ClientTokenRecord
 //! w/ key id  import id      ImportRecord: wrapping keys that are given out
 //! i/ event id               IntentRecord
@@ -190,6 +192,15 @@ pub struct AssociationRecord {
     pub last_used_at: Timestamp,
 }
 
+/// A backup whose file was put in its place. Its own place has the time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// Its id.
+    pub backup_id: Uuid,
+    /// When it was begun.
+    pub created_at: Timestamp,
+}
+
 /// A record whose place says everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {}
@@ -266,6 +277,9 @@ impl Record for ProjectRecord {
     const SCHEMA: u16 = 1;
 }
 impl Record for AssociationRecord {
+    const SCHEMA: u16 = 1;
+}
+impl Record for BackupRecord {
     const SCHEMA: u16 = 1;
 }
 impl Record for Mark {

@@ -24,6 +24,12 @@ pub(super) fn next_rotation(now: Timestamp, days: u16) -> Timestamp {
     now.saturating_add(i64::from(days) * DAY_MS)
 }
 
+/// The furthest ahead that a key's next rotation can lie. One beyond was dated by a clock
+/// that ran ahead.
+pub(super) fn furthest_rotation(key: &KeyRecord, now: Timestamp) -> Option<Timestamp> {
+    key.rotation_days.map(|days| next_rotation(now, days))
+}
+
 /// Why a version is made; decides what the key must be like.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
@@ -232,15 +238,15 @@ impl Keyring {
     }
 
     /// Dates a rotation anew that lies further ahead than its policy reaches: a clock that ran
-    /// ahead dated it.
-    pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<(), Failure> {
+    /// ahead dated it. Whether it did.
+    pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<bool, Failure> {
         let now = self.edge.clock.now();
         let decide = |key: &KeyRecord| {
-            let wanted = key.rotation_days.map(|days| next_rotation(now, days));
-            if key.next_rotation <= wanted {
-                return Ok(Decision::Leave(()));
+            let furthest = furthest_rotation(key, now);
+            if key.next_rotation <= furthest {
+                return Ok(Decision::Leave(false));
             }
-            Ok(Decision::write(KeyRecord { next_rotation: wanted, ..key.clone() }, Vec::new(), ()))
+            Ok(Decision::write(KeyRecord { next_rotation: furthest, ..key.clone() }, Vec::new(), true))
         };
         self.alter(key_id, trail, decide).await
     }

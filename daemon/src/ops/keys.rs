@@ -116,11 +116,7 @@ async fn page(
     page: &Bytes,
     limit: u16,
 ) -> Result<ListKeysReply, Failure> {
-    let after = match page.0.as_slice() {
-        [] => None,
-        page => Some(Uuid::from_slice(page).map_err(|_| foreign_page())?),
-    };
-    let found = service.keyring()?.list(filter, after, items(limit)).await?;
+    let found = service.keyring()?.list(filter, id_page(page)?, items(limit)).await?;
     let mut reply = ListKeysReply { keys: Vec::with_capacity(found.keys.len()), next_page: Bytes::default() };
     let mut next = found.next;
     // A page ends where the frame does, whatever was asked for.
@@ -137,8 +133,16 @@ async fn page(
     Ok(reply)
 }
 
+/// A page token that is the last id of the page before.
+pub(super) fn id_page(page: &Bytes) -> Result<Option<Uuid>, Failure> {
+    match page.0.as_slice() {
+        [] => Ok(None),
+        page => Uuid::from_slice(page).map(Some).map_err(|_| foreign_page()),
+    }
+}
+
 /// Items of a page; 0 is the caller's word for the usual number.
-fn items(limit: u16) -> usize {
+pub(super) fn items(limit: u16) -> usize {
     usize::from(if limit == 0 { DEFAULT_PAGE_ITEMS } else { limit })
 }
 

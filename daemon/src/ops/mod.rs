@@ -110,6 +110,8 @@ dispatch! { |service, call, trail, body|
     ReadBackup = hot backup::read(service, body);
     EndBackup = now backup::end(service, body).await;
     VerifyBackup = now backup::verify(service, body)?;
+    ListBackups = cold backup::list(service, call, body);
+    ListTombstones = cold backup::tombstones(service, body);
 }
 
 /// The key that the call names at `index` of its resources.

@@ -36,7 +36,7 @@ macro_rules! meaning {
             Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom
             GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext ExportDataKey GenerateAndExportDataKey
             AsymmetricSign AsymmetricVerify AsymmetricEncrypt AsymmetricDecrypt GetPublicKey GenerateMac VerifyMac
-            MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup)
+            MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup ListBackups ListTombstones)
     };
     ($of:ident, $message:expr, $($operation:ident)+) => {
         match $message { $($of::$operation(body) => (type_name(body), serde_json::to_value(body).unwrap()),)+ }

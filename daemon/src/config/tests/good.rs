@@ -142,7 +142,10 @@ fn dev_needs_nothing_and_keeps_everything_under_its_directory() {
     let [member] = config.hsm.as_slice() else { panic!("one member") };
     assert_eq!(member.source, TokenSource::Embedded { dir: "/tmp/dev/token".into() });
     assert_eq!(member.pin, PinSource::File("/tmp/dev/token/pin".into()));
-    assert_eq!(config.limits, Limits { deletion_days_min: 0, ..Limits::default() });
+    assert_eq!(
+        config.limits,
+        Limits { deletion_days_min: 0, erase_after: Duration::ZERO, ..Limits::default() }
+    );
 }
 
 #[test]

@@ -73,8 +73,12 @@ pub const NUMBERS: &[u8] = b"n/";
 pub const ASSOCIATIONS: &[u8] = b"s/";
 /// All wrapping keys of imports.
 pub const IMPORTS: &[u8] = b"w/";
-/// Everything that falls due.
+/// Everything that falls due, but erasures.
 pub const DUE: &[u8] = b"d/";
+/// All backups that were made.
+pub const BACKUPS: &[u8] = b"b/";
+/// Erasures that fall due.
+pub const ERASURES: &[u8] = b"e/";
 
 /// A project.
 #[must_use]
@@ -145,10 +149,26 @@ pub fn due(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
     [DUE, &ordered, &[kind], id.as_bytes()].concat()
 }
 
+/// A backup that was begun at a time; the latest comes first.
+#[must_use]
+pub fn backup(at: Timestamp, backup_id: Uuid) -> Vec<u8> {
+    let ordered = (!(at ^ Timestamp::MIN)).to_be_bytes();
+    [BACKUPS, &ordered, backup_id.as_bytes()].concat()
+}
+
+/// An erasure that falls due at a time, of a key's destroyed material.
+#[must_use]
+pub fn erasure(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
+    let mut path = due(at, kind, id);
+    path[..ERASURES.len()].copy_from_slice(ERASURES);
+    path
+}
+
 /// Time, kind and id of what falls due.
 #[must_use]
 pub fn due_parts(path: &[u8]) -> Option<(Timestamp, u8, Uuid)> {
-    let (time, rest) = path.strip_prefix(DUE)?.split_first_chunk::<8>()?;
+    let rest = path.strip_prefix(DUE).or_else(|| path.strip_prefix(ERASURES))?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
     let (kind, id) = rest.split_first()?;
     Some((Timestamp::from_be_bytes(*time) ^ Timestamp::MIN, *kind, Uuid::from_slice(id).ok()?))
 }
@@ -167,6 +187,12 @@ mod tests {
             assert_eq!(due_parts(path), Some((*at, 2, id)));
         }
         assert_eq!(due_parts(b"d/short"), None);
+    }
+
+    #[test]
+    fn the_latest_backup_comes_first() {
+        let paths: Vec<_> = [2, 1, -1].map(|at| backup(at, Uuid::nil())).into();
+        assert!(paths.is_sorted());
     }
 
     #[test]
