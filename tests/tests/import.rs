@@ -17,6 +17,7 @@ use claviger_protocol::{
     Code, ImportAlgorithm, KeySpec, KeyState, KeyUsage, Protection, SecretBytes, WrappingKeySpec,
 };
 use claviger_tests::audit::{events, path};
+use claviger_tests::cli::claviger_json;
 use claviger_tests::imports::{Parts, request, wrap};
 use claviger_tests::keys::{LEVELS, decryption};
 use claviger_tests::pairs::{opening, openssl, public_key, signing, verifying, write};
@@ -94,23 +95,27 @@ fn the_seeds_command_lines_end_in_an_enabled_key() {
             for (algorithm, line) in LINES {
                 let dir = tempfile::tempdir().unwrap();
                 let key = wire.create_external(KeySpec::Aes256, None, level).unwrap();
-                let given = wire.import_parameters(key, RSA_2048, algorithm).unwrap();
-                write(dir.path(), "public.der", &given.public_key.0);
-                let coded =
-                    ["enc", "-e", "-base64", "-A", "-in", "public.der", "-out", "PublicKey_base64.txt"];
-                assert!(openssl(dir.path(), &coded).0);
+                let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+                let (key_name, method) = (key.to_string(), algorithm.name());
+                let (public, token_file) = (file("PublicKey_base64.txt"), file("token_base64.txt"));
+                let asked =
+                    ["key", "import-params", &key_name, "--algorithm", method, "--encoding", "base64"];
+                let files = ["--public-key-out", &public, "--token-out", &token_file];
+                let given = claviger_json(&site, &[&asked[..], &files].concat(), b"").json();
+                assert!(given["expires_at"].as_str().is_some(), "{given}");
                 let script = [BEGIN, line, END].join("\n");
                 tool(Command::new("sh").args(["-e", "-c", &script]).current_dir(dir.path()));
-                let decoded = ["enc", "-d", "-base64", "-A", "-in", "EncryptedKeyMaterial_base64.txt"];
-                let (_, encrypted) = openssl(dir.path(), &decoded);
-                let done = wire.call(request(key, &given.token.0, (encrypted, None), None)).unwrap();
-                assert_eq!((done.key_id, done.state), (key, KeyState::Enabled), "{level} {algorithm}");
-                assert_eq!(done.through_memory, !inside(token, level, algorithm), "{level} {algorithm}");
+                let material = file("EncryptedKeyMaterial_base64.txt");
+                let sent = ["key", "import", &key_name, "--material", &material, "--token", &token_file];
+                let done = claviger_json(&site, &[&sent[..], &["--encoding", "base64"]].concat(), b"").json();
+                assert_eq!(done["state"], "Enabled", "{level} {algorithm}");
+                let through_memory = done["through_memory"].as_bool().unwrap();
+                assert_eq!(through_memory, !inside(token, level, algorithm), "{level} {algorithm}");
                 let blob = wire.encrypt(key, b"text");
                 assert_eq!(wire.decrypt(&blob), Ok(b"text".to_vec()));
                 let logged = events(&path(&site)).into_iter().filter(|event| event.resources == [key]);
                 let logged = logged.filter(|event| event.operation == "importKeyMaterial").last().unwrap();
-                let detail = if done.through_memory { "through memory" } else { "inside the HSM" };
+                let detail = if through_memory { "through memory" } else { "inside the HSM" };
                 assert_eq!((logged.outcome.as_str(), logged.detail.as_str()), ("Ok", detail));
             }
         }

@@ -5,6 +5,7 @@
 //! in the trace.
 
 mod bounds;
+mod imports;
 mod jumps;
 mod life;
 mod races;
