@@ -28,6 +28,8 @@ pub struct Event {
     pub event_id: String,
     /// The context's keyed hash, or empty.
     pub context_hash: String,
+    /// How it was done, or empty.
+    pub detail: String,
 }
 
 /// Where the log is.
@@ -57,5 +59,6 @@ fn event(line: &Value) -> Event {
         request_id: line["request_id"].as_u64().expect("request_id is a number"),
         event_id: text("event_id"),
         context_hash: text("context_hash"),
+        detail: text("detail"),
     }
 }

@@ -22,6 +22,7 @@ pub mod cli;
 pub mod daemon;
 pub mod golden;
 pub mod helper;
+pub mod imports;
 pub mod keys;
 pub mod manager;
 pub mod pairs;

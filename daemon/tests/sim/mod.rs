@@ -6,6 +6,7 @@
 
 mod bounds;
 mod budgets;
+mod imports;
 mod jumps;
 mod life;
 mod races;

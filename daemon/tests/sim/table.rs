@@ -176,7 +176,7 @@ fn table(spec: KeySpec, rows: &[Row]) {
 }
 
 // Columns: Enabled, Disabled, PendingImport, PendingDeletion with and without material,
-// Deleted. The rows of import are to stand here when there is import.
+// Deleted. The rows of import stand in `imports.rs`: they are for keys of another origin.
 
 #[test]
 fn every_change_in_every_state() {

@@ -3,11 +3,14 @@
 
 use claviger_protocol::backup::BackupReader;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite, codec};
+use claviger_protocol::{
+    ImportAlgorithm, KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite, WrappingKeySpec, codec,
+};
 use clavigerd::audit::Event;
 use clavigerd::backup::{Entry, Opened, Totals};
 use clavigerd::keyring::record::{
-    AliasRecord, ClientTokenRecord, IntentRecord, KeyRecord, Location, OutboxRecord, VersionRecord, location,
+    AliasRecord, ClientTokenRecord, ImportRecord, IntentRecord, KeyRecord, Location, OutboxRecord,
+    VersionRecord, location,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -40,8 +43,24 @@ pub(super) fn records() -> Vec<Vec<u8>> {
         record(2, &AliasRecord { key_id: KEY }),
         record(3, &token),
         record(4, &IntentRecord { event: event.clone() }),
-        record(5, &OutboxRecord { event }),
+        record(5, &OutboxRecord { event: Event { detail: Some("through memory".into()), ..event } }),
+        record(6, &import()),
     ]
+}
+
+fn import() -> ImportRecord {
+    ImportRecord {
+        import_id: Uuid::from_u128(4),
+        key_id: KEY,
+        algorithm: ImportAlgorithm::RsaesOaepSha256,
+        wrapping_spec: WrappingKeySpec::Rsa2048,
+        public_key: Bytes(vec![4; 294]),
+        private: version().locations.first().cloned(),
+        created_at: 1,
+        expires_at: 2,
+        failures: 3,
+        through_memory: Some(true),
+    }
 }
 
 fn record(kind: u8, record: &impl Serialize) -> Vec<u8> {

@@ -13,7 +13,7 @@ use clavigerd::backend::hsm::domain::{DomainHeader, DomainKeys};
 use clavigerd::backup::{Chunks, Entry, Opened};
 use clavigerd::edge::{Background, Clock, Edge, Entropy, Workers};
 use clavigerd::keyring::record::{
-    AliasRecord, ClientTokenRecord, IntentRecord, KeyRecord, OutboxRecord, VersionRecord,
+    AliasRecord, ClientTokenRecord, ImportRecord, IntentRecord, KeyRecord, OutboxRecord, VersionRecord,
 };
 use clavigerd::store::{MemoryStore, Record, Sealed, Store, StoreError, Versioned};
 use serde_json::Value;
@@ -39,13 +39,14 @@ static RECORDS: LazyLock<Sealed> = LazyLock::new(|| {
 /// A record of any kind. Input: a byte that says which, the body.
 pub(crate) fn record(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => sealed::<KeyRecord>(body),
         1 => sealed::<VersionRecord>(body),
         2 => sealed::<AliasRecord>(body),
         3 => sealed::<ClientTokenRecord>(body),
         4 => sealed::<IntentRecord>(body),
-        _ => sealed::<OutboxRecord>(body),
+        5 => sealed::<OutboxRecord>(body),
+        _ => sealed::<ImportRecord>(body),
     }
 }
 
