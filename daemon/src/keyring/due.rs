@@ -3,8 +3,8 @@
 
 use std::sync::PoisonError;
 
+use claviger_protocol::KeyState;
 use claviger_protocol::limits::MIN_ROTATION_DAYS;
-use claviger_protocol::{Code, KeyState};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
