@@ -213,10 +213,10 @@ fn nothing_is_used_after_the_reply_to_its_disabling(history: &History) {
     for event in events.iter() {
         match event.done {
             Done::Used => {
-                assert!(!contradicted(event, &events, &Done::Disabled, &Done::Enabled), "{event:?}")
+                assert!(!contradicted(event, &events, &Done::Disabled, &Done::Enabled), "{event:?}");
             }
             Done::Refused => {
-                assert!(!contradicted(event, &events, &Done::Enabled, &Done::Disabled), "{event:?}")
+                assert!(!contradicted(event, &events, &Done::Enabled, &Done::Disabled), "{event:?}");
             }
             _ => {}
         }

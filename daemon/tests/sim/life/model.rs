@@ -48,8 +48,9 @@ impl World {
         let ids: BTreeSet<_> = self.keys.keys().chain(other.keys.keys()).collect();
         let keys = ids.into_iter().map(|id| (id, self.keys.get(id), other.keys.get(id)));
         let keys = keys.filter(|(_, here, there)| here != there);
-        let keys: String =
+        let keys: Vec<_> =
             keys.map(|(id, here, there)| format!("{id}: {here:?}\n     not {there:?}\n")).collect();
+        let keys = keys.concat();
         format!(
             "{keys}{:?} not {:?}\n{:?} not {:?}",
             self.aliases, other.aliases, self.projects, other.projects
@@ -141,7 +142,7 @@ impl Model {
         unless(name != "default" && !self.world.projects.contains(name), Code::NotFound)
     }
 
-    fn reserved(&self, alias: &str) -> bool {
+    fn reserved(alias: &str) -> bool {
         alias.starts_with(&format!("alias/{SERVICE}/"))
     }
 
@@ -187,7 +188,7 @@ impl Model {
             Op::SetRotation(name, days) => self.set_rotation(name, *days, now),
             Op::CreateAlias(alias, name) => {
                 let id = self.find(name)?;
-                unless(self.reserved(alias), Code::InvalidArgument)?;
+                unless(Self::reserved(alias), Code::InvalidArgument)?;
                 unless(self.world.aliases.contains_key(alias), Code::AlreadyExists)?;
                 self.name(alias, id)
             }
@@ -215,7 +216,10 @@ impl Model {
                 self.used(blob.key, now)?;
                 Ok(Said::Opened(blob.key, blob.version, blob.plaintext.clone()))
             }
-            Op::Due(id) => self.due(*id, given),
+            Op::Due(id) => {
+                self.due(*id, given);
+                Ok(Said::Done)
+            }
         }
     }
 
@@ -223,7 +227,7 @@ impl Model {
         let (now, external) = (given.now, plan.origin == KeyOrigin::External);
         let unrotated = external || plan.spec.pair().is_some();
         unless(plan.rotation_days.is_some() && unrotated, Code::InvalidArgument)?;
-        unless(plan.alias.as_deref().is_some_and(|alias| self.reserved(alias)), Code::InvalidArgument)?;
+        unless(plan.alias.as_deref().is_some_and(Self::reserved), Code::InvalidArgument)?;
         if let Some(said) = self.former(plan.token, op, now)? {
             return Ok(said);
         }
@@ -460,7 +464,7 @@ impl Model {
     }
 
     /// What time does to a key.
-    fn due(&mut self, id: Uuid, given: &Given<'_>) -> Answer {
+    fn due(&mut self, id: Uuid, given: &Given<'_>) {
         let now = given.now;
         let key = self.key(id);
         let past = |at: Option<i64>| at.is_some_and(|at| at <= now);
@@ -480,6 +484,5 @@ impl Model {
         } else if key.state == KeyState::Enabled {
             key.redate(now);
         }
-        Ok(Said::Done)
     }
 }

@@ -44,14 +44,16 @@ pub(in crate::sim) struct Records {
     intents: usize,
 }
 
+/// All records of a kind.
+fn list<T: Record>(sim: &mut Sim, sealed: &Sealed, prefix: &[u8]) -> Vec<(Vec<u8>, T)> {
+    let listed = sim.finish(sealed.list::<T>(prefix, None, usize::MAX)).unwrap();
+    listed.into_iter().map(|(path, _, record)| (path, record)).collect()
+}
+
 impl Records {
     pub(in crate::sim) fn read(sim: &mut Sim) -> Self {
         let store: Arc<dyn Store> = Arc::clone(&sim.store) as Arc<dyn Store>;
         let sealed = Sealed::new(store, crate::sim_domain().keys.record_mac());
-        fn list<T: Record>(sim: &mut Sim, sealed: &Sealed, prefix: &[u8]) -> Vec<(Vec<u8>, T)> {
-            let listed = sim.finish(sealed.list::<T>(prefix, None, usize::MAX)).unwrap();
-            listed.into_iter().map(|(path, _, record)| (path, record)).collect()
-        }
         let paths = |sim: &mut Sim, prefix: &[u8]| -> Paths {
             let store = Arc::clone(&sim.store);
             let listed = sim.finish(async move { store.list(prefix, None, usize::MAX).await }).unwrap();
