@@ -27,10 +27,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::StoreError;
 use super::export::{Exports, Part, Records, STEP};
+use super::files::{make_dir, remove_tree, sync_tree};
 use super::head::Head;
 use super::open::{OpenError, StateLock, io_error, sync_dir};
 use super::sled_flush::Flusher;
-use super::sled_open::{Home, Trouble, config, contain, make_dir, remove_tree, sync_tree, wait_for_lock};
+use super::sled_open::{Home, Trouble, config, contain, wait_for_lock};
 use super::sled_records::{REVISION_KEY, tree_key, wrap_value};
 use super::sled_store::{Answer, Disk, Shared};
 use crate::edge::Worker;
