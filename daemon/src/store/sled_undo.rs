@@ -31,7 +31,7 @@ use super::open::{OpenError, io_error, sync_dir};
 
 /// sled's log in a database's directory.
 pub(super) const LOG: &str = "db";
-const HEADER_LEN: u64 = 20;
+const HEADER_LEN: usize = 20;
 /// What stands in the place of an offset after the last stretch.
 const END: u64 = u64::MAX;
 
@@ -65,7 +65,7 @@ impl AtStake {
                     None => true,
                     Some(since) => may_be_written(&log, (at, len), since / segment * segment)?,
                 };
-                stretches.push((at, if needed { len } else { HEADER_LEN.min(len) }));
+                stretches.push((at, if needed { len } else { len.min(HEADER_LEN as u64) }));
                 at += len;
             }
             Ok((stretches, log_len))
@@ -166,8 +166,8 @@ fn newest_snapshot(store: &Path) -> Result<Option<u64>, OpenError> {
 
 /// Whether an opening may write to what a segment holds, or to what it seems not to hold.
 fn may_be_written(log: &File, (at, len): (u64, u64), since: u64) -> io::Result<bool> {
-    let mut header = [0; HEADER_LEN as usize];
-    if len >= HEADER_LEN {
+    let mut header = [0; HEADER_LEN];
+    if len >= HEADER_LEN as u64 {
         log.read_exact_at(&mut header, at)?;
         if let Some(place) = place(&header) {
             return Ok(place >= since);
@@ -179,7 +179,7 @@ fn may_be_written(log: &File, (at, len): (u64, u64), since: u64) -> io::Result<b
 }
 
 /// A segment's place in the log, by its header; none where that isn't sound.
-fn place(header: &[u8; HEADER_LEN as usize]) -> Option<u64> {
+fn place(header: &[u8; HEADER_LEN]) -> Option<u64> {
     let (crc, places) = header.split_first_chunk::<4>()?;
     if crc32fast::hash(places) ^ u32::MAX != u32::from_le_bytes(*crc) {
         return None;

@@ -7,6 +7,7 @@ use super::*;
 
 /// sled's smallest segments, so that there are many.
 const SEGMENT: u64 = 4096;
+const HEADER: u64 = HEADER_LEN as u64;
 
 fn config(dir: &Path) -> sled::Config {
     let config = sled::Config::new().path(dir).segment_size(4096).cache_capacity(1 << 20);
@@ -61,8 +62,9 @@ fn is_as_before(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec
     }
     let (before, after) = (&before[LOG], &after[LOG]);
     assert_eq!(before.len(), after.len());
-    for (at, len) in kept.stretches.iter().map(|(at, len)| (*at as usize, *len as usize)) {
-        assert_eq!(before[at..at + len], after[at..at + len], "at {at}");
+    for (at, len) in kept.stretches.iter().copied() {
+        let [start, end] = [at, at + len].map(|place| usize::try_from(place).unwrap());
+        assert_eq!(before[start..end], after[start..end], "at {at}");
     }
 }
 
@@ -113,7 +115,7 @@ fn only_what_came_since_the_last_snapshot_is_copied() {
     for _ in 0..3 {
         drop(records(&store));
         let since = AtStake::of(&store, SEGMENT, false).unwrap();
-        let whole = since.stretches.iter().filter(|(_, len)| *len > HEADER_LEN).count();
+        let whole = since.stretches.iter().filter(|(_, len)| *len > HEADER).count();
         assert!(whole <= 2, "{since:?}");
         assert!(since.bytes() < all.bytes() / 4 + since.files);
         assert_eq!(AtStake::of(&store, SEGMENT, true).unwrap().stretches.len(), since.stretches.len());
@@ -121,7 +123,7 @@ fn only_what_came_since_the_last_snapshot_is_copied() {
     // sled takes the last by name, also one that it hadn't finished.
     fs::write(store.join("snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
     let unsure = AtStake::of(&store, SEGMENT, false).unwrap();
-    assert!(unsure.stretches.iter().all(|(_, len)| *len > HEADER_LEN || *len == unsure.log_len % SEGMENT));
+    assert!(unsure.stretches.iter().all(|(_, len)| *len > HEADER || *len == unsure.log_len % SEGMENT));
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn a_header_that_is_not_sound_leaves_nothing_out_but_zeros() {
         let kept = AtStake::of(&store, SEGMENT, false).unwrap();
         kept.stretches.iter().find(|(start, _)| *start == at).unwrap().1
     };
-    assert_eq!(stretch(0), HEADER_LEN);
+    assert_eq!(stretch(0), HEADER);
     for bit in 0..160_u64 {
         let mut byte = [0];
         log.read_exact_at(&mut byte, bit / 8).unwrap();
@@ -144,7 +146,7 @@ fn a_header_that_is_not_sound_leaves_nothing_out_but_zeros() {
         log.write_all_at(&byte, bit / 8).unwrap();
     }
     log.write_all_at(&vec![0; 4096], 0).unwrap();
-    assert_eq!(stretch(0), HEADER_LEN);
+    assert_eq!(stretch(0), HEADER);
     log.write_all_at(&[1], 4095).unwrap();
     assert_eq!(stretch(0), SEGMENT);
 }
