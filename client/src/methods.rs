@@ -1,23 +1,37 @@
 //! A typed method for each operation, async and blocking from one list.
 
 use claviger_protocol::body::{
-    AsymmetricDecryptReply, AsymmetricDecryptRequest, AsymmetricEncryptReply, AsymmetricEncryptRequest,
-    AsymmetricSignReply, AsymmetricSignRequest, AsymmetricVerifyReply, AsymmetricVerifyRequest,
-    BeginBackupReply, BeginBackupRequest, CreateKeyReply, CreateKeyRequest, DecryptReply, DecryptRequest,
-    DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply, DescribeKeyRequest, DisableKeyRequest,
-    EnableKeyRequest, EncryptReply, EncryptRequest, EndBackupReply, EndBackupRequest, ExportDataKeyReply,
-    ExportDataKeyRequest, GenerateAndExportDataKeyReply, GenerateAndExportDataKeyRequest,
-    GenerateDataKeyPairReply, GenerateDataKeyPairRequest, GenerateDataKeyPairWithoutPlaintextReply,
+    AliasReply, AsymmetricDecryptReply, AsymmetricDecryptRequest, AsymmetricEncryptReply,
+    AsymmetricEncryptRequest, AsymmetricSignReply, AsymmetricSignRequest, AsymmetricVerifyReply,
+    AsymmetricVerifyRequest, BeginBackupReply, BeginBackupRequest, CancelKeyDeletionRequest,
+    CreateAliasRequest, CreateDefaultKeyRequest, CreateKeyReply, CreateKeyRequest, CreateKeyVersionRequest,
+    CreateProjectRequest, DecryptReply, DecryptRequest, DeleteAliasRequest, DeleteKeyMaterialReply,
+    DeleteKeyMaterialRequest, DeleteProjectRequest, DescribeBlobReply, DescribeBlobRequest, DescribeKeyReply,
+    DescribeKeyRequest, DescribeKeyVersionReply, DescribeKeyVersionRequest, DetectAssociationReply,
+    DetectAssociationRequest, DisableKeyRequest, EnableKeyRequest, EncryptReply, EncryptRequest,
+    EndBackupReply, EndBackupRequest, ExportDataKeyReply, ExportDataKeyRequest,
+    GenerateAndExportDataKeyReply, GenerateAndExportDataKeyRequest, GenerateDataKeyPairReply,
+    GenerateDataKeyPairRequest, GenerateDataKeyPairWithoutPlaintextReply,
     GenerateDataKeyPairWithoutPlaintextRequest, GenerateDataKeyReply, GenerateDataKeyRequest,
-    GenerateDataKeyWithoutPlaintextRequest, GenerateMacReply, GenerateMacRequest, GetPublicKeyReply,
-    GetPublicKeyRequest, GetRandomReply, GetRandomRequest, KeyStatesReply, ListKeysReply, ListKeysRequest,
-    MessageDigestReply, MessageDigestRequest, PingReply, PingRequest, ReEncryptReply, ReEncryptRequest,
-    ReadBackupReply, ReadBackupRequest, StatusReply, StatusRequest, VerifyBackupReply, VerifyBackupRequest,
-    VerifyMacReply, VerifyMacRequest,
+    GenerateDataKeyWithoutPlaintextRequest, GenerateMacReply, GenerateMacRequest,
+    GetParametersForImportReply, GetParametersForImportRequest, GetPublicKeyReply, GetPublicKeyRequest,
+    GetRandomReply, GetRandomRequest, ImportKeyMaterialReply, ImportKeyMaterialRequest, KeyChangeReply,
+    KeyDeletionsReply, KeyStatesReply, ListAliasByUuidRequest, ListAliasKeysReply, ListAliasKeysRequest,
+    ListAliasReply, ListAliasRequest, ListBackupsReply, ListBackupsRequest, ListKeyVersionsReply,
+    ListKeyVersionsRequest, ListKeysReply, ListKeysRequest, ListProjectsReply, ListProjectsRequest,
+    ListSymmetricKeysRequest, ListTagsReply, ListTagsRequest, ListTombstonesReply, ListTombstonesRequest,
+    MessageDigestReply, MessageDigestRequest, MoveResourceRequest, NewKeyVersionReply, PingReply,
+    PingRequest, ProjectReply, ProtectKeyRequest, ReEncryptReply, ReEncryptRequest, ReadBackupReply,
+    ReadBackupRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, StatusReply, StatusRequest,
+    TagResourceRequest, UnprotectKeyRequest, UntagResourceRequest, UpdateAliasRequest,
+    UpdateKeyDescriptionRequest, UpdateRotationPolicyReply, UpdateRotationPolicyRequest, VerifyBackupReply,
+    VerifyBackupRequest, VerifyMacReply, VerifyMacRequest,
 };
+use claviger_protocol::names::Tags;
 use claviger_protocol::{
-    DataKeySize, Description, DigestAlgorithm, EncryptionAlgorithm, EncryptionContext, KeyOrigin,
-    KeyPairSpec, KeyRef, KeySpec, MessageType, ProjectName, Protection, SecretBytes, SigningAlgorithm,
+    Alias, DataKeySize, Description, DigestAlgorithm, EncryptionAlgorithm, EncryptionContext,
+    ImportAlgorithm, KeyOrigin, KeyPairSpec, KeyRef, KeySpec, MessageType, ProjectName, Protection,
+    SecretBytes, ServiceName, SigningAlgorithm, TagKey, WrappingKeySpec,
 };
 
 use uuid::Uuid;
@@ -38,7 +52,7 @@ pub fn new_key(spec: KeySpec, protection: Protection) -> CreateKeyRequest {
         project: ProjectName::default(),
         alias: None,
         description: Description::default(),
-        tags: claviger_protocol::names::Tags::default(),
+        tags: Tags::default(),
         rotation_days: None,
         sm2_user_id: None,
     }
@@ -149,6 +163,120 @@ methods! {
     /// Switches 1 to 100 keys off; each has its own result.
     disable_keys(keys: Vec<KeyRef>) -> KeyStatesReply { DisableKeyRequest { keys } }
 
+    /// Plans the destruction of 1 to 100 keys; each has its own result. Without `days` after
+    /// as many as the daemon is configured with.
+    schedule_key_deletion(keys: Vec<KeyRef>, days: Option<u16>, force: bool) -> KeyDeletionsReply {
+        ScheduleKeyDeletionRequest { keys, days, force }
+    }
+
+    /// Takes planned destructions back; the keys are Disabled then, or Enabled at once.
+    cancel_key_deletion(keys: Vec<KeyRef>, enable: bool) -> KeyStatesReply {
+        CancelKeyDeletionRequest { keys, enable }
+    }
+
+    /// Refuses the deletion of 1 to 100 keys from now on.
+    protect_keys(keys: Vec<KeyRef>) -> KeyStatesReply { ProtectKeyRequest { keys } }
+
+    /// Allows the deletion of 1 to 100 keys from now on.
+    unprotect_keys(keys: Vec<KeyRef>) -> KeyStatesReply { UnprotectKeyRequest { keys } }
+
+    /// Gives a key another description.
+    set_key_description(key: KeyRef, description: Description) -> KeyChangeReply {
+        UpdateKeyDescriptionRequest { key, description }
+    }
+
+    /// Sets tags on 1 to 100 keys; one whose key is there already gets the new value.
+    tag_keys(keys: Vec<KeyRef>, tags: Tags) -> KeyStatesReply { TagResourceRequest { keys, tags } }
+
+    /// Removes tags from 1 to 100 keys.
+    untag_keys(keys: Vec<KeyRef>, tag_keys: Vec<TagKey>) -> KeyStatesReply {
+        UntagResourceRequest { keys, tag_keys }
+    }
+
+    /// The tags of a key.
+    list_tags(key: KeyRef) -> ListTagsReply { ListTagsRequest { key } }
+
+    /// Makes a new primary version; see [`crate::client_token`] for the token.
+    rotate_key(client_token: [u8; 16], key: KeyRef) -> NewKeyVersionReply {
+        RotateKeyRequest { client_token, key }
+    }
+
+    /// Has a key rotated every so many days (7 to 730), or no more.
+    set_rotation_policy(key: KeyRef, rotation_days: Option<u16>) -> UpdateRotationPolicyReply {
+        UpdateRotationPolicyRequest { key, rotation_days }
+    }
+
+    /// Makes another version of a key pair; see [`crate::client_token`] for the token.
+    create_key_version(client_token: [u8; 16], key: KeyRef) -> NewKeyVersionReply {
+        CreateKeyVersionRequest { client_token, key }
+    }
+
+    /// One page of a key's versions, newest first.
+    list_key_versions(request: ListKeyVersionsRequest) -> ListKeyVersionsReply { request }
+
+    /// Everything about a version but its material.
+    describe_key_version(key: KeyRef, key_version_id: Uuid) -> DescribeKeyVersionReply {
+        DescribeKeyVersionRequest { key, key_version_id }
+    }
+
+    /// A public key to encrypt an EXTERNAL key's material to, and the token that goes with it.
+    import_parameters(key: KeyRef, wrapping_spec: WrappingKeySpec, algorithm: ImportAlgorithm)
+        -> GetParametersForImportReply
+    {
+        GetParametersForImportRequest { key, wrapping_spec, algorithm }
+    }
+
+    /// Brings material into an EXTERNAL key.
+    import_key_material(request: ImportKeyMaterialRequest) -> ImportKeyMaterialReply { request }
+
+    /// Destroys imported material; the key awaits it anew.
+    delete_key_material(key: KeyRef) -> DeleteKeyMaterialReply { DeleteKeyMaterialRequest { key } }
+
+    /// Which access points used a key, and when last.
+    associations(key: KeyRef) -> DetectAssociationReply { DetectAssociationRequest { key } }
+
+    /// Makes a service's default key, or finds it. Admin endpoint only.
+    create_default_key(service: ServiceName) -> CreateKeyReply { CreateDefaultKeyRequest { service } }
+
+    /// One page of the keys that have an alias, in the order of the aliases.
+    list_alias_keys(request: ListAliasKeysRequest) -> ListAliasKeysReply { request }
+
+    /// One page of AES_256 and SM4 keys.
+    list_symmetric_keys(request: ListSymmetricKeysRequest) -> ListKeysReply { request }
+
+    /// Gives a key another name.
+    create_alias(alias: Alias, key: KeyRef) -> AliasReply { CreateAliasRequest { alias, key } }
+
+    /// Points an alias at another key.
+    update_alias(alias: Alias, key: KeyRef) -> AliasReply { UpdateAliasRequest { alias, key } }
+
+    /// Removes an alias.
+    delete_alias(alias: Alias) -> AliasReply { DeleteAliasRequest { alias } }
+
+    /// One page of aliases; 0 is the usual number of them.
+    list_aliases(limit: u16, page: Vec<u8>) -> ListAliasReply { ListAliasRequest { limit, page: page.into() } }
+
+    /// The aliases of one key.
+    list_aliases_of(key: KeyRef) -> ListAliasReply { ListAliasByUuidRequest { key } }
+
+    /// Makes a project. Admin endpoint only.
+    create_project(project: ProjectName, description: Description) -> ProjectReply {
+        CreateProjectRequest { project, description }
+    }
+
+    /// One page of projects; 0 is the usual number of them.
+    list_projects(limit: u16, page: Vec<u8>) -> ListProjectsReply {
+        ListProjectsRequest { limit, page: page.into() }
+    }
+
+    /// Removes a project that holds nothing. Admin endpoint only.
+    delete_project(project: ProjectName) -> ProjectReply { DeleteProjectRequest { project } }
+
+    /// Moves 1 to 100 keys into a project.
+    move_keys(keys: Vec<KeyRef>, project: ProjectName) -> KeyStatesReply {
+        MoveResourceRequest { keys, project }
+    }
+
     /// Encrypts up to the limit that the session announces (6,144 bytes by default).
     encrypt(key: KeyRef, plaintext: SecretBytes, context: EncryptionContext) -> EncryptReply {
         EncryptRequest { key, plaintext, context }
@@ -255,4 +383,10 @@ methods! {
 
     /// Checks one chunk of a backup of this domain.
     verify_backup(request: VerifyBackupRequest) -> VerifyBackupReply { request }
+
+    /// Backups that were made, latest first. Admin endpoint only.
+    list_backups(request: ListBackupsRequest) -> ListBackupsReply { request }
+
+    /// Deleted keys, for restores. Admin endpoint only.
+    list_tombstones(request: ListTombstonesRequest) -> ListTombstonesReply { request }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use claviger_protocol::{KeyRef, Request, Resource};
+use claviger_protocol::{KeyRef, Request, Resource, ServiceName};
 
 use crate::audit::Trail;
 use crate::failure::Failure;
@@ -83,12 +83,32 @@ pub async fn resolve(
             Resource::BlobKey(None) => Target::Blob(None),
             Resource::Project(_) | Resource::Domain => Target::Other,
         };
+        let target = if strange(caller, &target) { target.nothing() } else { target };
         if let Target::Key(Some(key)) | Target::Blob(Some(key)) = &target {
             trail.about_key(key.record.key_id);
         }
         targets.push(target);
     }
     Ok(Resolved { caller: Arc::clone(caller), request, targets, as_of })
+}
+
+impl Target {
+    /// The same, not found.
+    fn nothing(self) -> Self {
+        match self {
+            Self::Key(_) => Self::Key(None),
+            Self::Blob(_) => Self::Blob(None),
+            Self::Other => Self::Other,
+        }
+    }
+}
+
+/// Whether a key is the default key of another service than the caller's access point is for.
+fn strange(caller: &Caller, target: &Target) -> bool {
+    let (Target::Key(Some(key)) | Target::Blob(Some(key))) = target else { return false };
+    let of = key.record.default_for.as_deref();
+    let own = caller.endpoint.service.as_ref().map(ServiceName::as_str);
+    caller.endpoint.kind == EndpointKind::App && of.is_some() && of != own
 }
 
 /// An access point knows the default key of its own service by name, and of no other.

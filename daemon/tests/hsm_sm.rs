@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command as Process;
 use std::time::Duration;
 
-use claviger_hsm_profiles::{Match, Profile};
+use claviger_hsm_profiles::{Match, Profile, Quirk};
 use claviger_protocol::{
     EncryptionAlgorithm, KeySpec, KeyUsage, MacAlgorithm, SecretBytes, SigningAlgorithm,
 };
@@ -104,18 +104,22 @@ impl Bench {
         }
     }
 
-    /// The token's profile, with a vendor's SM numbers where it speaks a vendor's.
+    /// The token's profile; or a vendor's, whole, but for what the module beneath is and can't.
     fn profile(&self, vendor: Option<&str>) -> Profile {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sm-token/profile.toml");
-        let mut profile = Profile::load(path).unwrap();
-        let Some(vendor) = vendor else { return profile };
-        let vendor = Profile::load(vendor).unwrap();
-        profile.mechanisms.retain(|used, _| !used.is_vendors());
-        profile.mechanisms.extend(vendor.mechanisms.iter().filter(|(used, _)| used.is_vendors()));
-        (profile.key_types, profile.forms) = (vendor.key_types, vendor.forms);
+        let own = Profile::load(path).unwrap();
+        let Some(name) = vendor else { return own };
+        let mut vendor = Profile::load(name).unwrap();
+        if name == "luna" {
+            // Its key wrap can't be called: what is the standard's is the module's here.
+            vendor.mechanisms.retain(|used, _| used.is_vendors());
+            vendor.mechanisms.extend(own.mechanisms.iter().filter(|(used, _)| !used.is_vendors()));
+        }
+        let beneath = |quirk: &Quirk| *quirk != Quirk::OaepSha256Outside || name == "luna";
+        vendor.quirks = own.quirks.into_iter().filter(beneath).collect();
         let model = format!("SM {}", self.numbering);
-        profile.matches = Match { manufacturer: TOKEN.to_owned(), model, library: TOKEN.to_owned() };
-        profile
+        vendor.matches = Match { manufacturer: TOKEN.to_owned(), model, library: TOKEN.to_owned() };
+        vendor
     }
 
     /// Opens the member, and makes its domain where there is none.
@@ -288,6 +292,26 @@ fn holds(name: &str, numbering: &str, vendor: Option<&str>, trials: &[fn(&Member
             trial(&member);
         }
     });
+}
+
+/// A token that leaves zeros out of its DER, takes any point and has error codes of its own is
+/// honest enough to be used: what it leaves out is made up for outside it.
+#[test]
+fn a_careless_token_is_looked_after() {
+    let name = "a_careless_token_is_looked_after";
+    holds(name, "liar=careless", None, &[signs, decrypts, takes_no_point_off_the_curve, seals]);
+}
+
+/// A ciphertext whose point is on no curve never comes to the token.
+fn takes_no_point_off_the_curve(member: &Member) -> Then {
+    let made = pair(&member.make, Template::Sm2Decrypt);
+    Box::new(move |member| {
+        let key = unwrap_pair(&member.serve, Template::Sm2Decrypt, &made);
+        let off = [vec![4], vec![0x11; 64], vec![9; 32], vec![7; 20]].concat();
+        let off = clavigerd::backend::encoding::sm2_cipher_to_der(&off).unwrap();
+        let refused = member.serve.run_now(&private_decrypt(key, &off));
+        assert_eq!(refused, Err(HsmError::AuthenticationFailed));
+    })
 }
 
 /// Why keys of a spec can't be held, for whatever is their first usage.

@@ -192,6 +192,12 @@ uses! {
     RsaOaepSha256 = "rsa-oaep-sha-256",
     /// Raw RSA (CKM_RSA_X_509), only for [`Quirk::OaepSha256Outside`].
     RsaX509 = "rsa-x-509",
+    /// RSAES-PKCS1-v1_5 of imports (CKM_RSA_PKCS), of tokens that refuse a wrong padding
+    /// instead of making a plaintext up.
+    RsaPkcsUnwrap = "rsa-pkcs-unwrap",
+    /// The same of other tokens: raw RSA as a signature (CKM_RSA_X_509), the padding removed
+    /// outside.
+    RsaX509Sign = "rsa-x-509-sign",
     /// Key pairs on P-256 and P-384 (CKM_EC_KEY_PAIR_GEN).
     EcKeyPairGen = "ec-key-pair-gen",
     /// ECDSA over a digest (CKM_ECDSA).

@@ -336,6 +336,32 @@ mod tests {
     }
 
     #[test]
+    fn a_services_name_is_one_part_of_its_default_keys_alias() {
+        for (text, fits) in [
+            ("s3", true),
+            ("object-store_2", true),
+            ("", false),
+            ("a/b", false),
+            ("a:b", false),
+            ("é", false),
+        ] {
+            assert_eq!(ServiceName::new(text).is_ok(), fits, "{text:?}");
+        }
+        assert!(ServiceName::new("s".repeat(64)).is_ok());
+        assert_eq!(ServiceName::new("s".repeat(65)), Err(NameError::Service));
+        let alias = ServiceName::new("s3").unwrap().default_alias();
+        assert_eq!(alias.parse(), Ok(KeyRef::Alias("alias/s3/default".into())));
+        assert_eq!(Alias::new(alias), Err(NameError::ReservedAlias));
+    }
+
+    #[test]
+    fn what_is_a_tags_key_is_a_tag_key() {
+        for text in ["k", "", "a\tb", "钥", &"钥".repeat(128), &"k".repeat(129)] {
+            assert_eq!(TagKey::new(text).is_ok(), Tag::new(text, "v").is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
     fn descriptions_and_tags_count_characters_not_bytes() {
         assert!(Description::new("司".repeat(255)).is_ok());
         assert!(Description::new("司".repeat(256)).is_err());

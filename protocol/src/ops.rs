@@ -20,9 +20,10 @@ use crate::body::{
     GetParametersForImportReply, GetParametersForImportRequest, GetPublicKeyReply, GetPublicKeyRequest,
     GetRandomReply, GetRandomRequest, HelloReply, HelloRequest, ImportKeyMaterialReply,
     ImportKeyMaterialRequest, KeyChangeReply, KeyDeletionsReply, KeyStatesReply, ListAliasByUuidRequest,
-    ListAliasKeysReply, ListAliasKeysRequest, ListAliasReply, ListAliasRequest, ListKeyVersionsReply,
-    ListKeyVersionsRequest, ListKeysReply, ListKeysRequest, ListProjectsReply, ListProjectsRequest,
-    ListSymmetricKeysRequest, ListTagsReply, ListTagsRequest, MessageDigestReply, MessageDigestRequest,
+    ListAliasKeysReply, ListAliasKeysRequest, ListAliasReply, ListAliasRequest, ListBackupsReply,
+    ListBackupsRequest, ListKeyVersionsReply, ListKeyVersionsRequest, ListKeysReply, ListKeysRequest,
+    ListProjectsReply, ListProjectsRequest, ListSymmetricKeysRequest, ListTagsReply, ListTagsRequest,
+    ListTombstonesReply, ListTombstonesRequest, MessageDigestReply, MessageDigestRequest,
     MoveResourceRequest, NewKeyVersionReply, PingReply, PingRequest, ProjectReply, ProtectKeyRequest,
     ReEncryptReply, ReEncryptRequest, ReadBackupReply, ReadBackupRequest, RotateKeyRequest,
     ScheduleKeyDeletionRequest, StatusReply, StatusRequest, TagResourceRequest, UnprotectKeyRequest,
@@ -434,6 +435,11 @@ operations! {
         Admin Management Read Read Memory repeat alone Written, |_| vec![Resource::Domain];
     0x0304 VerifyBackup(VerifyBackupRequest) -> VerifyBackupReply, "verifyBackup",
         Admin Management Read Read Memory repeat alone Written, |_| vec![Resource::Domain];
+    0x0305 ListBackups(ListBackupsRequest) -> ListBackupsReply, "listBackups",
+        Admin Management Read Read Store repeat alone Written,
+        |r| vec![r.key.as_ref().map_or(Resource::Domain, Resource::Key)];
+    0x0306 ListTombstones(ListTombstonesRequest) -> ListTombstonesReply, "listTombstones",
+        Admin Management Read Read Store repeat alone Written, |_| vec![Resource::Domain];
 }
 
 fn each_key(keys: &[KeyRef]) -> Vec<Resource<'_>> {

@@ -120,6 +120,15 @@ class Reader:
     def value_description(self):
         return check_chars(self.text(), 0, 255)
 
+    def value_service(self):
+        text = self.text()
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+            raise invalid("not a service")
+        return text
+
+    def value_tag_key(self):
+        return check_chars(self.text(), 1, 128)
+
     def value_tag(self):
         key, value = self.text(), self.text()
         return [check_chars(key, 1, 128), check_chars(value, 0, 255)]

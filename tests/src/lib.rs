@@ -28,6 +28,7 @@ pub mod pairs;
 pub mod process;
 pub mod programs;
 pub mod scrape;
+pub mod session;
 pub mod site;
 pub mod token;
 pub mod wire;

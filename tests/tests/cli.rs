@@ -6,27 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use claviger_protocol::limits::MAX_NAME_LEN;
-use claviger_tests::cli::{Said, claviger, claviger_json};
+use claviger_tests::cli::{claviger, claviger_json, refused};
 use claviger_tests::programs::{binary, run, text};
-use claviger_tests::{Daemon, Site, on_both_tokens};
+use claviger_tests::{Daemon, on_both_tokens};
 use serde_json::{Value, json};
 
 /// The fields of an object.
 fn fields(object: &Value) -> Vec<&str> {
     object.as_object().expect("an object").keys().map(String::as_str).collect()
-}
-
-/// A refusal: exit code 1, one line for people, one object for programs.
-fn refused(site: &Site, args: &[&str], input: &[u8], code: &str) {
-    let Said { code: exit, stdout, stderr } = claviger(site, args, input);
-    assert_eq!((exit, stdout.as_slice()), (1, &b""[..]), "{args:?}: {stderr}");
-    assert!(stderr.starts_with(&format!("claviger: {code}: ")), "{args:?}: {stderr}");
-    assert_eq!(stderr.trim_end().lines().count(), 1, "{args:?}: {stderr}");
-    let said = claviger_json(site, args, input);
-    assert_eq!(said.code, 1, "{args:?}");
-    let error = &said.any_json()["error"];
-    assert_eq!(error["code"], code, "{args:?}");
-    assert!(!error["message"].as_str().unwrap().is_empty());
 }
 
 #[test]
@@ -145,8 +132,9 @@ fn refusals_bad_usage_and_an_absent_daemon_have_their_exit_codes() {
         let _ = claviger_json(site, &["key", "create", "--alias", "alias/a"], b"").json();
         refused(site, &["key", "describe", "alias/none"], b"", "NotFound");
         refused(site, &["key", "create", "--alias", "alias/a"], b"", "AlreadyExists");
-        refused(site, &["key", "create", "--origin", "external"], b"", "NotAvailable");
-        refused(site, &["key", "create", "--rotation-days", "30"], b"", "NotAvailable");
+        let rotated = ["key", "create", "--origin", "external", "--rotation-days", "30"];
+        refused(site, &rotated, b"", "InvalidArgument");
+        refused(site, &["key", "create", "--rotation-days", "6"], b"", "InvalidArgument");
         refused(site, &["encrypt", "alias/a"], &[0; 6145], "PlaintextTooLarge");
         refused(site, &["decrypt"], b"not a blob", "InvalidCiphertext");
         let long = format!("alias/{}", "a".repeat(MAX_NAME_LEN));

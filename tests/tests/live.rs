@@ -8,7 +8,12 @@ use std::process::Command;
 
 use claviger_client::blocking::Client;
 use claviger_client::{Batch, Error, Options, client_token};
-use claviger_protocol::{Code, EncryptionContext, KeyRef, Protection};
+use claviger_protocol::body::ListKeyVersionsRequest;
+use claviger_protocol::names::Tags;
+use claviger_protocol::{
+    Alias, Code, Description, EncryptionContext, KeyRef, KeyState, ProjectName, Protection, ServiceName, Tag,
+    TagKey,
+};
 use claviger_tests::keys::{LEVELS, encryption, new_key};
 use claviger_tests::programs::{text, tool};
 use claviger_tests::{Site, each_token, on_both_tokens};
@@ -105,4 +110,51 @@ fn the_rust_client_pipelines_batches_and_comes_back_after_kill_9() {
         assert!(matches!(missing, Error::Refused { code: Code::NotFound, .. }), "{missing}");
         daemon.terminate();
     }
+}
+
+#[test]
+fn the_rust_client_sees_a_key_through_its_life() {
+    on_both_tokens(|daemon| {
+        let client = Client::connect(daemon.site().admin_socket(), Options::default()).unwrap();
+        let key = KeyRef::Id(client.create_key(new_key(Protection::Hsm)).unwrap().key_id);
+        let (keys, alias) = (vec![key.clone()], Alias::new("alias/a").unwrap());
+        let project = ProjectName::new("team").unwrap();
+        client.create_project(project.clone(), Description::default()).unwrap();
+        assert!(client.move_keys(keys.clone(), project.clone()).unwrap().results[0].changed);
+        assert_eq!(client.list_projects(0, vec![]).unwrap().projects.len(), 2);
+        client.create_alias(alias.clone(), key.clone()).unwrap();
+        assert!(!client.update_alias(alias.clone(), key.clone()).unwrap().changed);
+        assert_eq!(client.list_aliases(0, vec![]).unwrap(), client.list_aliases_of(key.clone()).unwrap());
+        assert!(client.set_key_description(key.clone(), Description::new("x").unwrap()).unwrap().changed);
+        let tags = Tags::try_from(vec![Tag::new("k", "v").unwrap()]).unwrap();
+        client.tag_keys(keys.clone(), tags.clone()).unwrap();
+        assert_eq!(client.list_tags(key.clone()).unwrap().tags, tags);
+        assert!(client.untag_keys(keys.clone(), vec![TagKey::new("k").unwrap()]).unwrap().results[0].changed);
+
+        let token = client_token();
+        let rotated = client.rotate_key(token, key.clone()).unwrap();
+        assert_eq!(client.rotate_key(token, key.clone()).unwrap(), rotated);
+        assert_eq!(client.set_rotation_policy(key.clone(), Some(7)).unwrap().rotation.unwrap().days, 7);
+        let listed = ListKeyVersionsRequest { key: key.clone(), limit: 0, page: vec![].into() };
+        assert_eq!(client.list_key_versions(listed).unwrap().versions.len(), 2);
+        let version = client.describe_key_version(key.clone(), rotated.key_version_id).unwrap();
+        assert!(version.version.primary);
+        assert!(client.create_key_version(client_token(), key.clone()).is_err(), "no pair");
+
+        assert!(client.associations(key.clone()).unwrap().associations.is_empty());
+        client.protect_keys(keys.clone()).unwrap();
+        assert_ne!(client.schedule_key_deletion(keys.clone(), None, false).unwrap().results[0].status, 0);
+        client.unprotect_keys(keys.clone()).unwrap();
+        let planned = client.schedule_key_deletion(keys.clone(), Some(30), false).unwrap();
+        assert!(planned.results[0].deletion_date.is_some());
+        let back = client.cancel_key_deletion(keys, true).unwrap();
+        assert_eq!(back.results[0].state, Some(KeyState::Enabled));
+        client.delete_alias(alias).unwrap();
+        assert!(client.delete_project(project).is_err(), "it holds a key");
+        let service = ServiceName::new("s3").unwrap();
+        assert_eq!(
+            client.create_default_key(service.clone()).unwrap(),
+            client.create_default_key(service).unwrap()
+        );
+    });
 }

@@ -54,6 +54,9 @@ fn every_command_has_a_page_that_groff_reads_without_a_warning() {
     for page in [
         "claviger.1",
         "claviger-key-create.1",
+        "claviger-key-schedule-deletion.1",
+        "claviger-alias-update.1",
+        "claviger-default-key-create.1",
         "claviger-data-key-generate.1",
         "claviger-data-key-export.1",
         "claviger-asymmetric-decrypt.1",

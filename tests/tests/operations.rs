@@ -70,7 +70,7 @@ fn create_and_describe_show_every_field() {
 }
 
 #[test]
-fn what_this_version_cannot_make_is_refused_by_name() {
+fn what_cannot_be_made_is_refused_by_name() {
     on_both_tokens(|daemon| {
         let mut wire = daemon.admin();
         let plain = || new_key(Protection::Hsm);
@@ -78,8 +78,14 @@ fn what_this_version_cannot_make_is_refused_by_name() {
         wire.call(CreateKeyRequest { alias: alias.clone(), ..plain() }).unwrap();
         let cases = [
             (CreateKeyRequest { alias, ..plain() }, Code::AlreadyExists),
-            (CreateKeyRequest { origin: KeyOrigin::External, ..plain() }, Code::NotAvailable),
-            (CreateKeyRequest { rotation_days: Some(30), ..plain() }, Code::NotAvailable),
+            (
+                CreateKeyRequest { origin: KeyOrigin::External, rotation_days: Some(30), ..plain() },
+                Code::InvalidArgument,
+            ),
+            (
+                CreateKeyRequest { spec: KeySpec::EcP256, rotation_days: Some(30), ..plain() },
+                Code::InvalidArgument,
+            ),
             (CreateKeyRequest { spec: KeySpec::Sm4, ..plain() }, Code::UnsupportedByHsm),
             (CreateKeyRequest { usage: Some(KeyUsage::SignVerify), ..plain() }, Code::InvalidArgument),
             (CreateKeyRequest { sm2_user_id: Some(vec![1].into()), ..plain() }, Code::InvalidArgument),

@@ -22,7 +22,12 @@ fn its_first_steps_can_be_pasted() {
     let daemon = site.start();
     let programs = binary("claviger");
     let path = format!("{}:{}", text(programs.parent().unwrap()), std::env::var("PATH").unwrap());
-    for line in ["A key, a file, there and back:", "Files over 6,144 bytes are encrypted with a data key"] {
+    for line in [
+        "A key, a file, there and back:",
+        "Files over 6,144 bytes are encrypted with a data key",
+        "### The life of a key",
+        "Bring your own material: it is",
+    ] {
         let commands = block_after(line).replace("/tmp/claviger", text(site.dir()));
         let mut bash = Command::new("bash");
         bash.args(["-euo", "pipefail", "-c", &commands])
@@ -31,8 +36,11 @@ fn its_first_steps_can_be_pasted() {
         let output = run(&mut bash);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{commands}: {said}");
-        if line.starts_with("A key") {
-            assert!(String::from_utf8_lossy(&output.stdout).contains("same\n"));
+        let printed = String::from_utf8_lossy(&output.stdout);
+        match line {
+            "A key, a file, there and back:" => assert!(printed.contains("same\n")),
+            "### The life of a key" => assert!(printed.contains("older versions decrypt\n")),
+            _ => {}
         }
     }
     daemon.terminate();

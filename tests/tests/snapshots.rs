@@ -4,58 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 
-use claviger_tests::golden::Golden;
 use claviger_tests::process::stop;
-use claviger_tests::programs::{binary, clavigerd, text, tool};
+use claviger_tests::programs::{binary, text, tool};
+use claviger_tests::session::Session;
 use claviger_tests::{Daemon, Site, Token, eventually};
 use nix::sys::signal::Signal;
 
 const TOKEN: &str = "00112233445566778899aabbccddeeff";
-
-/// A session at one place.
-struct Session {
-    golden: Golden,
-    site: Arc<Site>,
-}
-
-impl Session {
-    fn new(name: &'static str, site: &Arc<Site>) -> Self {
-        let mut golden = Golden::new(name);
-        golden.mask(text(site.dir()), "DIR");
-        golden.mask(env!("CARGO_PKG_VERSION"), "<version>");
-        golden.mask(text(binary("claviger").parent().unwrap()), "BIN");
-        Self { golden, site: Arc::clone(site) }
-    }
-
-    /// `claviger ARGS` on a socket.
-    fn on(&mut self, socket: &Path, args: &[&str], input: &[u8]) -> Output {
-        let mut command = self.site.program(Command::new(binary("claviger")));
-        command.env("CLAVIGER_SOCKET", socket).current_dir(self.site.dir()).args(args);
-        self.golden.run(&format!("claviger {}", args.join(" ")), &mut command, input)
-    }
-
-    /// `claviger ARGS` on the admin socket.
-    fn claviger(&mut self, args: &[&str], input: &[u8]) -> Output {
-        let socket = self.site.admin_socket();
-        self.on(&socket, args, input)
-    }
-
-    /// The same as text and as an object.
-    fn both(&mut self, args: &[&str], input: &[u8]) {
-        let _ = self.claviger(args, input);
-        let _ = self.claviger(&[args, &["--json"]].concat(), input);
-    }
-
-    /// `clavigerd ARGS`, with a log of warnings only.
-    fn daemon(&mut self, args: &[&str]) -> Output {
-        let mut command = self.site.program(clavigerd(args.iter().copied()));
-        command.env("CLAVIGER_LOG", "error").current_dir(self.site.dir());
-        self.golden.run(&format!("clavigerd {}", args.join(" ")), &mut command, b"")
-    }
-}
 
 #[test]
 fn every_command_of_the_client() {
@@ -162,8 +120,6 @@ fn every_refusal_of_the_client() {
         (&["encrypt", "11111111-2222-4333-8444-555555555555"], b"x"),
         (&["key", "create", "--alias", "alias/a"], b""),
         (&["key", "create", "--spec", "SM4", "--client-token", TOKEN], b""),
-        (&["key", "create", "--origin", "external"], b""),
-        (&["key", "create", "--rotation-days", "30"], b""),
         (&["key", "create", "--rotation-days", "3"], b""),
         (&["key", "create", "--spec", "SM4"], b""),
         (&["key", "create", "--spec", "SM2"], b""),
@@ -224,6 +180,18 @@ fn usage(session: &mut Session) {
         &["key", "list", "--limit", "0"],
         &["key", "list", "--page", "+"],
         &["key", "list", "--state", "Asleep"],
+        &["key", "list", "--aliased", "--symmetric"],
+        &["key", "schedule-deletion", "alias/a", "--days", "soon"],
+        &["key", "rotation-policy", "alias/a"],
+        &["key", "rotation-policy", "alias/a", "--days", "30", "--off"],
+        &["key", "tag", "alias/a"],
+        &["key", "version", "alias/a", "1"],
+        &["key", "import", "alias/a", "--material", "none", "--token", "none"],
+        &["key", "import", "alias/a", "--material", "m", "--token", "t", "--expires", "soon"],
+        &["alias", "create", "pay", "alias/a"],
+        &["alias", "list", "--key", "alias/a", "--limit", "1"],
+        &["project", "move", "alias/a"],
+        &["default-key", "create", "a/b"],
         &["random", "0"],
         &["data-key", "generate", "alias/a"],
         &["data-key", "generate", "alias/a", "--plaintext-out", "f", "--blob-out", "f"],

@@ -82,7 +82,7 @@ impl From<Error> for Failure {
             Error::Refused { code, mut message, retry_after } => {
                 if let Some(wait) = retry_after {
                     message = format!("{message}; try again in {}", humantime::format_duration(wait));
-                } else if let Some(advice) = advice(code).filter(|_| !message.contains(';')) {
+                } else if let Some(advice) = advice(code, &message).filter(|_| !message.contains(';')) {
                     message = format!("{message}; {advice}");
                 }
                 Self::refused(code, message)
@@ -118,10 +118,19 @@ impl From<Error> for Failure {
 
 /// What a user of the command line does about a refusal whose message doesn't say it:
 /// the daemon doesn't know who asks.
-fn advice(code: Code) -> Option<&'static str> {
+fn advice(code: Code, message: &str) -> Option<&'static str> {
     match code {
         Code::AccessDenied => {
             Some("keys are made and managed on the admin socket; use that, or ask its owner")
+        }
+        Code::NotFound if message.starts_with("no such project") => {
+            Some("`claviger project list` has the projects")
+        }
+        Code::NotFound if message.starts_with("no such alias") => {
+            Some("`claviger alias list` has the aliases")
+        }
+        Code::NotFound if message.ends_with("no such version") => {
+            Some("`claviger key versions` has a key's versions; leave out --version to mean its only one")
         }
         Code::NotFound => {
             Some("`claviger key list` has the keys; leave out --version to mean a key's only one")

@@ -126,7 +126,11 @@ impl KeyOutput {
     }
 }
 
-fn pem(label: &'static str, key: &[u8]) -> Result<String, Failure> {
+/// A key, given as DER, in PEM (RFC 7468).
+///
+/// # Errors
+/// None in practice: PEM has room for every key.
+pub(crate) fn pem(label: &'static str, key: &[u8]) -> Result<String, Failure> {
     let failed = |error| Failure::local("Internal", format!("a key can't be written as PEM: {error}"));
     der::pem::encode_string(label, LineEnding::LF, key).map_err(failed)
 }

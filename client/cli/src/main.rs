@@ -17,6 +17,7 @@ mod files;
 mod forms;
 mod output;
 mod progress;
+mod question;
 mod view;
 
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! Replies as the JSON objects that the command line promises. Field names are a
 //! contract: they stay, and new ones may join.
 
+mod life;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -10,9 +12,16 @@ use claviger_protocol::body::{
     CreateKeyReply, DescribeBlobReply, DescribeKeyReply, KeyStateResult, KeyStatesReply, KeySummary,
     ListKeysReply, MemberStatus, SpecStatus, StatusReply,
 };
+use claviger_protocol::names::Tags;
+use claviger_protocol::secret::Bytes as RawBytes;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub(crate) use self::life::{
+    AliasKeys, Aliases, Associations, Changed, Deletion, Deletions, ImportParams, Imported, KeyState,
+    ListedProject, ListedVersion, Named, NewVersion, Pointed, Policy, ProjectName, Projects, TagList, Used,
+    Version, VersionList,
+};
 use crate::output::{Text, time};
 
 #[derive(Serialize)]
@@ -141,6 +150,24 @@ pub(crate) struct ItemError {
     pub(crate) message: String,
 }
 
+impl ItemError {
+    /// Why one of several keys was refused.
+    fn new(status: u16, message: String) -> Self {
+        let name = Code::from_number(status).map(|code| code.name().to_owned());
+        Self { code: name.unwrap_or_else(|| format!("Unknown{status}")), message }
+    }
+}
+
+/// Tags as an object.
+fn tags_of(tags: &Tags) -> BTreeMap<String, String> {
+    tags.as_slice().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
+}
+
+/// A page token as `--page` takes it.
+fn next_page(token: &RawBytes) -> Option<String> {
+    (!token.0.is_empty()).then(|| URL_SAFE_NO_PAD.encode(&token.0))
+}
+
 /// Declares an object whose fields are there if they have a value.
 macro_rules! sparse {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)+ }) => {
@@ -240,7 +267,6 @@ impl From<CreateKeyReply> for Created {
 
 impl From<DescribeKeyReply> for Described {
     fn from(key: DescribeKeyReply) -> Self {
-        let tags = key.tags.as_slice().iter();
         Self {
             key_id: key.key_id,
             spec: key.spec.name(),
@@ -251,16 +277,12 @@ impl From<DescribeKeyReply> for Described {
             project: key.project.to_string(),
             description: key.description.to_string(),
             aliases: key.aliases,
-            tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
+            tags: tags_of(&key.tags),
             created_at: time(key.created_at),
             created_by: key.created_by,
             primary_version_id: key.primary_version_id,
             version_count: key.version_count,
-            rotation: key.rotation.map(|rotation| Rotation {
-                days: rotation.days,
-                last: rotation.last.map(time),
-                next: rotation.next.map(time),
-            }),
+            rotation: key.rotation.map(Rotation::from),
             deletion_date: key.deletion_date.map(time),
             erased_at: key.erased_at.map(time),
             deletion_protection: key.deletion_protection,
@@ -273,12 +295,17 @@ impl From<DescribeKeyReply> for Described {
     }
 }
 
+impl From<claviger_protocol::body::Rotation> for Rotation {
+    fn from(rotation: claviger_protocol::body::Rotation) -> Self {
+        Self { days: rotation.days, last: rotation.last.map(time), next: rotation.next.map(time) }
+    }
+}
+
 impl From<ListKeysReply> for KeyList {
     fn from(reply: ListKeysReply) -> Self {
-        let next = reply.next_page.0;
         Self {
             keys: reply.keys.into_iter().map(ListedKey::from).collect(),
-            next_page: (!next.is_empty()).then(|| URL_SAFE_NO_PAD.encode(next)),
+            next_page: next_page(&reply.next_page),
         }
     }
 }
@@ -312,9 +339,7 @@ impl From<KeyStateResult> for KeyOutcome {
             let state = result.state.map(claviger_protocol::KeyState::name);
             return Self::Done { key_id: result.key_id, state, changed: result.changed };
         }
-        let code = Code::from_number(result.status)
-            .map_or_else(|| format!("Unknown{}", result.status), |code| code.name().to_owned());
-        Self::Failed { key: result.key.to_string(), error: ItemError { code, message: result.message } }
+        Self::Failed { key: result.key.to_string(), error: ItemError::new(result.status, result.message) }
     }
 }
 

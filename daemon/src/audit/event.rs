@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use claviger_protocol::codec::{self, DecodeError};
 use claviger_protocol::ops::{Plane, Row};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -108,9 +109,58 @@ pub struct Event {
     pub outcome: u16,
     /// From receipt to outcome.
     pub duration_us: u64,
+    /// What else is to be known of it, in a word.
+    pub detail: Option<Cow<'static, str>>,
+}
+
+/// The shape that events had on the disk before they had a detail.
+#[derive(Deserialize)]
+struct EventV1 {
+    event_id: Uuid,
+    time: Timestamp,
+    request_id: u64,
+    kind: EventKind,
+    level: Level,
+    connection: u64,
+    #[serde(with = "shared")]
+    endpoint: Arc<str>,
+    access_key: Option<String>,
+    peer: Option<(u32, u32, i32)>,
+    operation: Cow<'static, str>,
+    resource_kind: ResourceKind,
+    resources: Vec<Uuid>,
+    context_hash: Option<[u8; 16]>,
+    outcome: u16,
+    duration_us: u64,
 }
 
 impl Event {
+    /// Reads an event of the first shape.
+    ///
+    /// # Errors
+    /// It isn't one.
+    pub(crate) fn decode_v1(body: &[u8]) -> Result<Self, DecodeError> {
+        let old: EventV1 = codec::decode(body)?;
+        Ok(Self {
+            event_id: old.event_id,
+            time: old.time,
+            request_id: old.request_id,
+            kind: old.kind,
+            level: old.level,
+            connection: old.connection,
+            endpoint: old.endpoint,
+            access_key: old.access_key,
+            peer: old.peer,
+            operation: old.operation,
+            resource_kind: old.resource_kind,
+            resources: old.resources,
+            context_hash: old.context_hash,
+            outcome: old.outcome,
+            duration_us: old.duration_us,
+            detail: None,
+        })
+    }
+
     /// The event of a request that has just arrived; `row` is none where its
     /// operation isn't known.
     #[must_use]
@@ -138,6 +188,7 @@ impl Event {
             context_hash: None,
             outcome: 0,
             duration_us: 0,
+            detail: None,
         }
     }
 
@@ -160,6 +211,7 @@ impl Event {
             context_hash: None,
             outcome: 0,
             duration_us: 0,
+            detail: None,
         }
     }
 }

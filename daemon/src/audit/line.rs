@@ -68,6 +68,11 @@ impl Lines {
         out.extend_from_slice(b",\"outcome\":\"");
         out.extend_from_slice(outcome_name(event.outcome).as_bytes());
         put_number(b"\",\"duration_us\":", event.duration_us, out);
+        // What few events have, and no other's line is longer for.
+        if let Some(detail) = &event.detail {
+            out.extend_from_slice(b",\"detail\":");
+            put_string(detail, out);
+        }
         out.extend_from_slice(b"}\n");
     }
 
@@ -169,6 +174,7 @@ mod tests {
         event.context_hash = Some([0xab; 16]);
         event.outcome = Code::InvalidCiphertext.number();
         event.duration_us = u64::MAX;
+        event.detail = Some("through memory".into());
         let line = read(&event);
         assert_eq!(line["resources"], json!([Uuid::from_u128(2), Uuid::from_u128(3)]));
         assert_eq!(line["peer"], json!({ "uid": 1, "gid": u32::MAX, "pid": -1 }));
@@ -176,6 +182,7 @@ mod tests {
         assert_eq!((&line["request_id"], &line["duration_us"]), (&json!(u64::MAX), &json!(u64::MAX)));
         assert_eq!((&line["outcome"], &line["level"]), (&json!("InvalidCiphertext"), &json!("incident")));
         assert_eq!((&line["endpoint"], &line["access_key"]), (&json!("app"), &json!("AK")));
+        assert_eq!(line["detail"], json!("through memory"));
     }
 
     #[test]

@@ -100,6 +100,13 @@ impl Trail {
         }
     }
 
+    /// Notes a word about how it was done.
+    pub fn with_detail(&mut self, detail: &'static str) {
+        if let Some(event) = &mut self.open {
+            event.detail = Some(detail.into());
+        }
+    }
+
     /// The caller's id of the request.
     #[must_use]
     pub fn request_id(&self) -> u64 {
@@ -148,6 +155,8 @@ impl Trail {
         if let Some(event) = self.open.take()
             && self.closed.events.is_empty()
         {
+            // What was committed with its event has come about, whatever failed behind it.
+            let code = if self.closed.outbox.contains(&event.event_id) { Code::Ok } else { code };
             self.closed.events = vec![self.finish(event, code, ended)];
         }
         self.closed.ended = ended;
@@ -164,7 +173,10 @@ impl Trail {
             | Code::Unauthenticated
             | Code::HsmUnavailable
             | Code::StoreUnavailable
-            | Code::InvalidCiphertext => Level::Warning,
+            | Code::InvalidCiphertext
+            | Code::InvalidImportToken
+            | Code::InvalidMaterial
+            | Code::MaterialMismatch => Level::Warning,
             Code::Internal => Level::Incident,
             _ => Level::Normal,
         };
@@ -176,8 +188,9 @@ impl Drop for Trail {
     fn drop(&mut self) {
         if let Some(event) = self.open.take() {
             if self.closed.events.is_empty() {
-                let abandoned =
-                    Event { outcome: ABANDONED, ..self.finish(event, Code::Ok, self.clock.elapsed()) };
+                let committed = self.closed.outbox.contains(&event.event_id);
+                let ok = self.finish(event, Code::Ok, self.clock.elapsed());
+                let abandoned = Event { outcome: if committed { ok.outcome } else { ABANDONED }, ..ok };
                 self.closed.events.push(abandoned);
             }
             // Recorded as this goes.
@@ -217,6 +230,19 @@ mod tests {
         assert_eq!(levels, [Level::Warning]);
         assert!(closed.settle().is_empty());
         assert!(log.lines().is_empty(), "what was settled is somebody else's to record");
+    }
+
+    #[test]
+    fn what_was_committed_with_its_event_is_never_told_otherwise() {
+        let log = log();
+        let mut call = trail(&log);
+        call.in_outbox();
+        let outcomes: Vec<_> = call.close(Code::Busy).events().map(|event| event.outcome).collect();
+        assert_eq!(outcomes, [Code::Ok.number()]);
+        let mut call = trail(&log);
+        call.in_outbox();
+        drop(call);
+        assert!(log.lines().iter().all(|line| !line.contains("Abandoned") && !line.contains("Busy")));
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! How public keys, signatures and ciphertexts are written: what tokens, libraries and
 //! callers each have in a form of their own, brought to the one form of `SPEC.md`. No
-//! cryptography but the removal of OAEP, for tokens that only have raw RSA.
+//! cryptography but the removal of RSA's paddings, for tokens that only have raw RSA.
 //!
 //! Sources: SubjectPublicKeyInfo, RFC 5280 section 4.1, RFC 3279 section 2.3.1 and RFC
 //! 5480; SM2's curve and OID, GM/T 0006; ECDSA-Sig-Value, RFC 3279 section 2.2.3; SM2
-//! ciphertext, GM/T 0009 section 7.2; DigestInfo and EME-OAEP, RFC 8017 sections 9.2 and
-//! 7.1.2.
+//! ciphertext, GM/T 0009 section 7.2; DigestInfo, EME-OAEP and EME-PKCS1-v1_5, RFC 8017
+//! sections 9.2, 7.1.2 and 7.2.2.
 
 use claviger_protocol::{DigestAlgorithm, KeyPairSpec, SecretBytes};
 use der::asn1::{OctetStringRef, UintRef};
-use der::{Decode, Encode, Header, Reader, SliceReader, Tag};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use der::{Decode, Encode, Header, Reader, SliceReader, Tag, TagNumber};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeLess};
 use zeroize::Zeroizing;
 
 use super::software::digest;
@@ -104,6 +104,61 @@ pub fn rsa_public(spki: &[u8]) -> Option<RsaPublic<'_>> {
     (unused == 0 && reader.is_finished()).then_some(RsaPublic { der, modulus, exponent })
 }
 
+/// A private key, taken out of its PKCS#8 (RFC 5208, RFC 5958); attributes are passed over.
+#[derive(Clone, Copy)]
+pub struct Pkcs8<'a> {
+    /// AlgorithmIdentifier, whole.
+    algorithm: &'a [u8],
+    /// The key in its algorithm's own form.
+    private: &'a [u8],
+    /// The public key that stands beside it.
+    pub public: Option<&'a [u8]>,
+}
+
+impl<'a> Pkcs8<'a> {
+    /// Takes it apart; `None` unless it is one, in DER, and no more.
+    #[must_use]
+    pub fn from_der(der: &'a [u8]) -> Option<Self> {
+        let mut reader = SliceReader::new(untagged(Tag::Sequence, der)?).ok()?;
+        let version = u8::decode(&mut reader).ok()?;
+        let algorithm = reader.tlv_bytes().ok()?;
+        untagged(Tag::Sequence, algorithm)?;
+        let private = untagged(Tag::OctetString, reader.tlv_bytes().ok()?)?;
+        let mut public = None;
+        if next_is(&reader, true, 0) {
+            reader.tlv_bytes().ok()?;
+        }
+        if version == 1 && next_is(&reader, false, 1) {
+            let bits = untagged(context(false, 1), reader.tlv_bytes().ok()?)?;
+            public = Some(bits.strip_prefix(&[0])?);
+        }
+        (version <= 1 && reader.is_finished()).then_some(Self { algorithm, private, public })
+    }
+
+    /// The same without what is optional, version 0.
+    #[must_use]
+    pub fn plain(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let private = Zeroizing::new(tagged(Tag::OctetString, self.private).ok()?);
+        let content = Zeroizing::new([&[2, 1, 0], self.algorithm, &private].concat());
+        tagged(Tag::Sequence, &content).ok().map(Zeroizing::new)
+    }
+}
+
+/// Whether an element with this tag comes next.
+fn next_is(reader: &SliceReader<'_>, constructed: bool, number: u32) -> bool {
+    Header::peek(&reader.clone()).is_ok_and(|header| header.tag() == context(constructed, number))
+}
+
+fn context(constructed: bool, number: u32) -> Tag {
+    Tag::ContextSpecific { constructed, number: TagNumber(number) }
+}
+
+/// The key itself in a SubjectPublicKeyInfo: the content of its bit string.
+#[must_use]
+pub fn public_bits(spki: &[u8]) -> Option<&[u8]> {
+    ec_point(spki).map(|(_, point)| point).or_else(|| rsa_public(spki).map(|public| public.der))
+}
+
 /// A signature r ‖ s as SEQUENCE { r, s }; `None` for an odd or empty number of bytes.
 #[must_use]
 pub fn ecdsa_to_der(raw: &[u8]) -> Option<Vec<u8>> {
@@ -123,6 +178,23 @@ pub fn ecdsa_from_der(der: &[u8], len: usize) -> Option<Vec<u8>> {
     let (r, s) = raw.split_at_mut(len);
     for out in [r, s] {
         right_align(UintRef::decode(&mut reader).ok()?.as_bytes(), out)?;
+    }
+    reader.is_finished().then_some(raw)
+}
+
+/// The same of a token's own signature, whose integers may lack the zero that makes them
+/// positive or have zeros too many: vendors write SM2's both ways. What is made of it with
+/// [`ecdsa_to_der`] is DER. Never for what a caller brings.
+#[must_use]
+pub fn ecdsa_from_token(der: &[u8], len: usize) -> Option<Vec<u8>> {
+    let mut reader = SliceReader::new(untagged(Tag::Sequence, der)?).ok()?;
+    let mut raw = vec![0; 2 * len];
+    let (r, s) = raw.split_at_mut(len);
+    for out in [r, s] {
+        let header = Header::decode(&mut reader).ok().filter(|header| header.tag() == Tag::Integer)?;
+        let number = reader.read_slice(header.length()).ok().filter(|number| !number.is_empty())?;
+        let zeros = number.iter().take_while(|byte| **byte == 0).count();
+        right_align(&number[zeros..], out)?;
     }
     reader.is_finished().then_some(raw)
 }
@@ -203,6 +275,34 @@ pub fn oaep_decode(encoded: &[u8]) -> Option<SecretBytes> {
     if bool::from(good) { Some(SecretBytes::new(db.get(start as usize..)?.to_vec())) } else { None }
 }
 
+/// Removes EME-PKCS1-v1_5 from `encoded`, the result of raw RSA, as long as the modulus (RFC
+/// 8017 section 7.2.2, step 3). Which check fails shows neither in the answer nor in the
+/// time; only the length of a message that is right does.
+#[must_use]
+pub fn pkcs1_decode(encoded: &[u8]) -> Option<SecretBytes> {
+    /// Where the zero may stand that ends the padding: behind 8 bytes of it.
+    const EARLIEST: u32 = 2 + 8;
+    let (head, padded) = encoded.split_first_chunk::<2>()?;
+    let mut good = head[0].ct_eq(&0) & head[1].ct_eq(&2);
+    let (mut searching, mut end) = (Choice::from(1), 0_u32);
+    for (index, byte) in (2_u32..).zip(padded) {
+        let here = searching & byte.ct_eq(&0);
+        end.conditional_assign(&index, here);
+        searching &= !here;
+    }
+    good &= !searching & !end.ct_lt(&EARLIEST);
+    if bool::from(good) { Some(SecretBytes::new(encoded.get(end as usize + 1..)?.to_vec())) } else { None }
+}
+
+/// A number as long as a modulus: some tokens write what raw RSA gives without its leading
+/// zeros. `None` where it is longer.
+#[must_use]
+pub fn left_padded(number: &[u8], len: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let mut block = Zeroizing::new(vec![0; len]);
+    right_align(number, &mut block)?;
+    Some(block)
+}
+
 /// MGF1 with SHA-256 (RFC 8017 appendix B.2.1).
 fn mgf1(seed: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
     let mut mask = Zeroizing::new(Vec::with_capacity(len + 32));
@@ -211,7 +311,7 @@ fn mgf1(seed: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
             break;
         }
         let block = Zeroizing::new([seed, &counter.to_be_bytes()].concat());
-        mask.extend_from_slice(&digest(DigestAlgorithm::Sha256, &block));
+        mask.extend_from_slice(&Zeroizing::new(digest(DigestAlgorithm::Sha256, &block)));
     }
     mask.truncate(len);
     mask
@@ -275,6 +375,23 @@ mod tests {
         }
         let long = ecdsa_to_der(&[[1; 33], [1; 33]].concat()).unwrap();
         assert_eq!(ecdsa_from_der(&long, 32), None, "longer than the curve's numbers");
+    }
+
+    #[test]
+    fn a_tokens_signature_may_have_its_zeros_wrong() {
+        for (r, s) in [([0x80; 32], [1; 32]), ([0; 32], [0xFF; 32])] {
+            let raw = [r, s].concat();
+            assert_eq!(ecdsa_from_token(&ecdsa_to_der(&raw).unwrap(), 32).unwrap(), raw);
+            let bare = [&[0x30, 68, 2, 32][..], &r, &[2, 32], &s].concat();
+            assert_eq!(ecdsa_from_token(&bare, 32).unwrap(), raw, "no zero before a number");
+            let more = [&[0x30, 72, 2, 34, 0, 0][..], &r, &[2, 34, 0, 0], &s].concat();
+            assert_eq!(ecdsa_from_token(&more, 32).unwrap(), raw, "two before each");
+            assert_eq!(ecdsa_from_der(&bare, 32).or(ecdsa_from_der(&more, 32)), None, "a caller's may not");
+            for bad in [&more[..73], &[&bare[..], &[0]].concat(), &bare[2..], &[0x30, 4, 2, 0, 2, 0]] {
+                assert_eq!(ecdsa_from_token(bad, 32), None, "{bad:02x?}");
+            }
+            assert_eq!(ecdsa_from_token(&bare, 31), None, "longer than the curve's numbers");
+        }
     }
 
     #[test]

@@ -4,4 +4,5 @@ pub mod bench;
 pub mod crew;
 pub mod encoding;
 pub mod hsm;
+pub mod import;
 pub mod software;

@@ -29,6 +29,16 @@ pub enum Entry {
     Delete(Vec<u8>),
 }
 
+impl Entry {
+    /// The record's key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+}
+
 /// How many entries a backup, or a part of it, has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {

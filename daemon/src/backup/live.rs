@@ -1,7 +1,8 @@
 //! The backup that a running daemon hands out, chunk by chunk: one at a time, its
 //! state in memory only. One that nobody reads any more gives way to the next.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use claviger_protocol::Code;
@@ -12,7 +13,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::chunks::{Chunks, END_LEN, Entry, MAX_ENTRY_LEN, Totals};
-use crate::edge::Edge;
+use crate::edge::{Edge, Timestamp};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
 use crate::store::Store;
@@ -25,10 +26,29 @@ const STEP: usize = MAX_CHUNK_LEN - MAX_ENTRY_LEN - END_LEN;
 /// The backup that is being read, if there is one. Whoever begins, reads or ends one holds
 /// it all the while, so that two calls never meet in the middle.
 #[derive(Default)]
-pub struct Backups(Mutex<Option<Session>>);
+pub struct Backups {
+    current: Mutex<Option<Session>>,
+    /// Those that were read to their end, until the client says what became of the file.
+    read: std::sync::Mutex<VecDeque<Made>>,
+}
+
+/// A backup that was read to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// Its id.
+    pub backup_id: Uuid,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When its last record was read: it is the store as it was then.
+    pub read_at: Timestamp,
+}
+
+/// Backups that may be read to their end and not be ended yet.
+const MAX_READ: usize = 64;
 
 struct Session {
     id: Uuid,
+    created_at: Timestamp,
     /// The connection that began it; with it, it is over.
     connection: u64,
     export: Export,
@@ -63,7 +83,7 @@ impl Backups {
         edge: &Edge,
         connection: u64,
     ) -> Result<BeginBackupReply, Failure> {
-        let mut current = self.0.lock().await;
+        let mut current = self.current.lock().await;
         current.take_if(|session| session.is_over(edge.clock.elapsed()));
         if current.is_some() {
             let text = "another backup is being read; try again when it is done";
@@ -83,6 +103,7 @@ impl Backups {
         let export = Export { number: store.begin_export().await?, store };
         let session = Session {
             id: edge.entropy.uuid()?,
+            created_at: header.created_at,
             connection,
             export,
             chunks: Chunks::new(&domain.keys, &header, &raw_header)?,
@@ -114,7 +135,7 @@ impl Backups {
         backup_id: Uuid,
         index: u32,
     ) -> Result<ReadBackupReply, Failure> {
-        let mut current = self.0.lock().await;
+        let mut current = self.current.lock().await;
         // Out of its place while it is read: a call that is dropped half-way ends the backup.
         let mut session = take(&mut current, backup_id, index)?;
         let part = session.export.store.export(session.export.number, STEP).await?;
@@ -133,21 +154,30 @@ impl Backups {
         let chunk = session.chunks.seal(index, &entries, part.done.then_some(session.totals))?;
         session.next = index.checked_add(1).ok_or(Code::ReplyTooLarge)?;
         session.complete = part.done;
+        if part.done {
+            let (begun_at, read_at) = (session.created_at, edge.clock.now());
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.truncate(MAX_READ - 1);
+            read.push_front(Made { backup_id, begun_at, read_at });
+        }
         session.touched = edge.clock.elapsed();
         let Totals { puts, deletes } = session.totals;
         *current = Some(session);
         Ok(ReadBackupReply { chunk: Bytes(chunk), last: part.done, puts, deletes })
     }
 
-    /// Ends a backup; one that isn't there is no error.
-    pub async fn end(&self, backup_id: Uuid) {
-        self.0.lock().await.take_if(|session| session.id == backup_id);
+    /// Ends a backup; one that isn't there is no error. Gives one that was read to its end.
+    pub async fn end(&self, backup_id: Uuid) -> Option<Made> {
+        self.current.lock().await.take_if(|session| session.id == backup_id);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = read.iter().position(|made| made.backup_id == backup_id)?;
+        read.remove(place)
     }
 
     /// A connection is gone, and with it the backup that it began.
     pub fn left(&self, connection: u64) {
         // One that is being read ends with the call that reads it.
-        if let Ok(mut current) = self.0.try_lock() {
+        if let Ok(mut current) = self.current.try_lock() {
             current.take_if(|session| session.connection == connection);
         }
     }
@@ -155,7 +185,7 @@ impl Backups {
     /// Forgets a backup that nobody has read for a while.
     pub fn sweep(&self, now: Duration) {
         // One that is being read just now is not abandoned.
-        if let Ok(mut current) = self.0.try_lock() {
+        if let Ok(mut current) = self.current.try_lock() {
             current.take_if(|session| session.is_abandoned(now));
         }
     }

@@ -8,6 +8,7 @@
 //! serves; killed at any point, restoring the same backup again finishes the work. In the
 //! end the directory is renamed in one step, and what is left of it removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader};
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use claviger_protocol::backup::{BackupError, BackupHeader, BackupReader};
 use uuid::Uuid;
 
@@ -26,6 +28,7 @@ use crate::config::Config;
 use crate::daemon::{DaemonError, has_records};
 use crate::edge::Edge;
 use crate::failure::Failure;
+use crate::keyring::tombstones::{Deleted, bury, left_out};
 use crate::store::{
     Change, Expect, MAX_BATCH_OPS, Op, OpenError, Sealed, SledStore, StateLock, Store, StoreError,
 };
@@ -67,6 +70,14 @@ pub enum RestoreError {
         /// Why.
         reason: &'static str,
     },
+    /// The list of tombstones isn't one, or is another domain's.
+    #[error("{}: {reason}", path.display())]
+    Tombstones {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The HSM lacks the root and there is no key to bring it back.
     #[error(
         "the HSM doesn't hold the domain's root ({0}): give the private key of a recovery recipient with --private-key"
@@ -106,7 +117,7 @@ impl From<StoreError> for RestoreError {
 }
 
 /// What was restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// The domain.
     pub domain: Uuid,
@@ -117,6 +128,9 @@ pub struct Restored {
     /// Records and removals in it; none where only the last step of an interrupted
     /// restore was left.
     pub totals: Option<Totals>,
+    /// Keys of the backup that were deleted since, as the list of tombstones says, and didn't
+    /// come back to life.
+    pub buried: BTreeSet<Uuid>,
 }
 
 /// Refuses a state directory in which a restore was interrupted, and removes what one that
@@ -141,28 +155,36 @@ pub async fn restore(
     config: &Config,
     file: &Path,
     private_key: Option<&Path>,
+    tombstones: Option<&Path>,
     edge: &Edge,
 ) -> Result<Restored, RestoreError> {
     // First of all: of a newer version nothing is understood, and nothing is touched.
-    let header = open(file)?.header;
+    let opened = open(file)?;
+    let header = opened.header;
+    let deleted = tombstones.map(|path| super::tombstones::read(path, header.domain_id)).transpose()?;
+    let deleted = deleted.unwrap_or_default();
+    let made_of = made_of(&opened.raw_header, &deleted);
     let state = StateLock::acquire(&config.state_dir)?;
     let staging = Staging { state_dir: config.state_dir.clone(), dir: config.state_dir.join(STAGING) };
-    let report = |totals| Restored {
+    let report = |totals, buried| Restored {
         domain: header.domain_id,
         root_generation: header.root_generation,
         created_at: header.created_at,
         totals,
+        buried,
     };
     if staging.dir.join(COMPLETE).exists() {
         staging.is_of(&header)?;
+        staging.is_made_of(&made_of)?;
         staging.finish(&header, edge).await?;
-        return Ok(report(None));
+        return Ok(report(None, BTreeSet::new()));
     }
     staging.refuse_occupied(&header, &state, config, edge).await?;
-    let made = staging.make(config, &header, file, private_key, edge).await;
-    let totals = made.inspect_err(|_| staging.give_up())?;
+    let made = staging.make(config, &header, (file, &deleted), private_key, edge).await;
+    let (totals, buried) = made.inspect_err(|_| staging.give_up())?;
+    files::replace(&staging.dir, COMPLETE, &made_of).map_err(io_error(&staging.dir))?;
     staging.finish(&header, edge).await?;
-    Ok(report(Some(totals)))
+    Ok(report(Some(totals), buried))
 }
 
 /// Reads a whole backup with a domain that can open it, and checks everything.
@@ -244,6 +266,19 @@ impl Staging {
         Ok(())
     }
 
+    /// Whether what is ready here was made of the same backup and the same tombstones: others
+    /// would bring other keys back.
+    fn is_made_of(&self, made_of: &[u8]) -> Result<(), RestoreError> {
+        let path = self.dir.join(COMPLETE);
+        let there = files::read(&path, made_of.len() as u64).map_err(io_error(&path))?;
+        // An earlier version wrote nothing there.
+        if there.is_none_or(|there| there.is_empty() || there == made_of) {
+            return Ok(());
+        }
+        let reason = "a restore of another backup, or with other tombstones, was interrupted here; finish it with the same ones first";
+        Err(RestoreError::Occupied { path: self.dir.clone(), reason })
+    }
+
     /// Refuses a state directory in which anything would be lost: records, another
     /// domain, another recovery file.
     async fn refuse_occupied(
@@ -281,10 +316,10 @@ impl Staging {
         &self,
         config: &Config,
         header: &BackupHeader,
-        file: &Path,
+        (file, deleted): (&Path, &Deleted),
         private_key: Option<&Path>,
         edge: &Edge,
-    ) -> Result<Totals, RestoreError> {
+    ) -> Result<(Totals, BTreeSet<Uuid>), RestoreError> {
         DirBuilder::new().mode(0o700).recursive(true).create(&self.dir).map_err(io_error(&self.dir))?;
         files::sync(&self.state_dir).map_err(io_error(&self.state_dir))?;
         let staged = Config { state_dir: self.dir.clone(), ..config.clone() };
@@ -300,7 +335,7 @@ impl Staging {
             self.bring_root(&staged, header, private_key, edge)?;
         }
         let domain = open_domain(&staged, edge)?;
-        self.fill(&staged, &domain, file, edge).await
+        self.fill(&staged, &domain, (file, deleted), edge).await
     }
 
     fn bring_root(
@@ -325,21 +360,20 @@ impl Staging {
         &self,
         staged: &Config,
         domain: &Domain,
-        file: &Path,
+        (file, deleted): (&Path, &Deleted),
         edge: &Edge,
-    ) -> Result<Totals, RestoreError> {
+    ) -> Result<(Totals, BTreeSet<Uuid>), RestoreError> {
         remove_tree(&self.dir.join(STORE))?;
         let state = StateLock::acquire(&self.dir)?;
         let limits = &staged.limits;
         let store = SledStore::open(&state, limits.store_cache_bytes, limits.store_queue, edge)?;
         let records = Sealed::new(Arc::clone(&store) as Arc<dyn Store>, domain.keys.record_mac());
-        let written = write(&store, &records, domain, file).await;
+        let written = write(&store, &records, domain, (file, deleted)).await;
         let closed = store.close().await;
-        let totals = written?;
+        let written = written?;
         closed?;
         files::sync(&self.dir.join(STORE)).map_err(io_error(&self.dir))?;
-        files::replace(&self.dir, COMPLETE, b"").map_err(io_error(&self.dir))?;
-        Ok(totals)
+        Ok(written)
     }
 
     /// Moves what is ready into place; again after a kill, from where it stopped.
@@ -394,16 +428,19 @@ async fn write(
     store: &Arc<SledStore>,
     records: &Sealed,
     domain: &Domain,
-    file: &Path,
-) -> Result<Totals, RestoreError> {
+    (file, deleted): (&Path, &Deleted),
+) -> Result<(Totals, BTreeSet<Uuid>), RestoreError> {
     let totals = verify(file, domain, records)?;
     let mut contents = Contents::open(file, domain)?;
     while let Some(entries) = contents.next(records)? {
-        for batch in entries.chunks(MAX_BATCH_OPS) {
-            store.commit(batch.iter().map(operation).collect()).await?;
+        // What was deleted since never comes into the store: not even to be overwritten there.
+        let kept: Vec<_> = entries.iter().filter(|entry| !left_out(deleted, entry.key())).collect();
+        for batch in kept.chunks(MAX_BATCH_OPS) {
+            store.commit(batch.iter().map(|entry| operation(entry)).collect()).await?;
         }
     }
-    Ok(totals)
+    let buried = bury(records, deleted).await?;
+    Ok((totals, buried))
 }
 
 /// The member and the domain key, by the root in the HSM.
@@ -423,6 +460,17 @@ fn operation(entry: &Entry) -> Op {
         Entry::Delete(key) => (key, Change::Delete),
     };
     Op { key: key.clone(), expect: Expect::Any, change }
+}
+
+/// What tells a restore from another: SHA-256 of the backup's header and of the tombstones.
+fn made_of(raw_header: &[u8], deleted: &Deleted) -> Vec<u8> {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(raw_header);
+    for (key_id, at) in deleted {
+        hash.update(key_id.as_bytes());
+        hash.update(&at.to_le_bytes());
+    }
+    hash.finish().as_ref().to_vec()
 }
 
 /// The recovery files of a backup: name in the state directory, content.

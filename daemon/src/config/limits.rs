@@ -49,6 +49,8 @@ const RECORDS: RangeInclusive<u64> = 16..=100_000_000;
 const STORE_CACHE: RangeInclusive<u64> = MIB..=1024 * GIB;
 /// Between two attempts at an HSM: each may cost it a login.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+/// Wrapping keys of a kind that lie ready.
+const AHEAD: RangeInclusive<u64> = 0..=64;
 
 /// Bytes of the ballast on the state directory's disk; a quarter is what one group of
 /// commits may take.
@@ -94,6 +96,7 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
     let deletion_days_default = count(t, "deletion_days_default", default.deletion_days_default, &DELETION);
     let association_days = count(t, "association_days", default.association_days, &ASSOCIATION);
     let erase_after = time(t, "erase_after", default.erase_after, &ERASE);
+    let wrapping_keys_ahead = count(t, "wrapping_keys_ahead", default.wrapping_keys_ahead, &AHEAD);
     Ok(Limits {
         max_body: max_body?,
         max_plaintext: max_plaintext?,
@@ -117,6 +120,7 @@ fn each(t: &mut Table<'_, '_>) -> Checked<Limits> {
         deletion_days_default: deletion_days_default?,
         association_days: association_days?,
         erase_after: erase_after?,
+        wrapping_keys_ahead: wrapping_keys_ahead?,
     })
 }
 

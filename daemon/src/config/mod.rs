@@ -213,8 +213,8 @@ impl Config {
             hsm: vec![member],
             metrics: None,
             log: LogConfig::default(),
-            // Trying deletions out needn't take a week.
-            limits: Limits { deletion_days_min: 0, ..Limits::default() },
+            // Trying deletions out need not take a week and half a day.
+            limits: Limits { deletion_days_min: 0, erase_after: Duration::ZERO, ..Limits::default() },
         })
     }
 }
@@ -406,6 +406,8 @@ pub struct Limits {
     pub association_days: u16,
     /// How long destroyed material's last bytes may stay in the store's files.
     pub erase_after: Duration,
+    /// Wrapping keys for imports that are made ahead: so many RSA_2048, one of each other kind.
+    pub wrapping_keys_ahead: usize,
 }
 
 impl Default for Limits {
@@ -433,6 +435,7 @@ impl Default for Limits {
             deletion_days_default: 30,
             association_days: 30,
             erase_after: Duration::from_hours(12),
+            wrapping_keys_ahead: 2,
         }
     }
 }

@@ -137,7 +137,7 @@ fn limits(running: &mut Limits, wanted: &Limits, report: &mut Report) {
     }
     fixed! {
         max_body max_connections max_in_flight max_batch buffer_bytes lane_queue hsm_objects
-        record_cache store_cache_bytes store_queue ballast_bytes
+        record_cache store_cache_bytes store_queue ballast_bytes wrapping_keys_ahead
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn start(
         let (service, store) = (Arc::clone(service), Arc::clone(store) as Arc<dyn Store>);
         tasks.spawn(stay_alive(service, store, period, halt.clone()));
     }
-    tasks.spawn(scheduler::run(Arc::clone(service), halt.clone()));
+    scheduler::start(tasks, service, halt);
     tasks.spawn(sweep(Arc::clone(service), halt.clone()))
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use claviger_protocol::KeyState;
 use uuid::Uuid;
 
 use super::record::{AssociationRecord, path};
@@ -30,6 +31,9 @@ pub struct Use {
 /// Last uses, by key and access point.
 type Shard = BTreeMap<(Uuid, Arc<str>), Timestamp>;
 
+/// A use of a key by an access point, and when.
+type Noted = ((Uuid, Arc<str>), Timestamp);
+
 /// Uses that aren't written down yet.
 #[derive(Default)]
 pub(super) struct Uses([Mutex<Shard>; SHARDS]);
@@ -45,6 +49,17 @@ impl Uses {
         }
     }
 
+    /// Forgets uses that are written down, unless they were used again meanwhile.
+    fn written(&self, uses: &[Noted]) {
+        for ((key_id, name), at) in uses {
+            let mut shard = self.shard(*key_id);
+            let place = (*key_id, Arc::clone(name));
+            if shard.get(&place) == Some(at) {
+                shard.remove(&place);
+            }
+        }
+    }
+
     fn of(&self, key_id: Uuid) -> Vec<Use> {
         let shard = self.shard(key_id);
         let first = (key_id, Arc::from(""));
@@ -52,8 +67,8 @@ impl Uses {
         uses.map(|((_, name), at)| Use { access_point: name.to_string(), at: *at }).collect()
     }
 
-    fn take(&self) -> Vec<((Uuid, Arc<str>), Timestamp)> {
-        self.0.iter().flat_map(|shard| std::mem::take(&mut *lock(shard))).collect()
+    fn all(&self) -> Vec<Noted> {
+        self.0.iter().flat_map(|shard| lock(shard).clone()).collect()
     }
 
     fn shard(&self, key_id: Uuid) -> MutexGuard<'_, Shard> {
@@ -96,23 +111,19 @@ impl Keyring {
 
     /// Writes down what was remembered. What can't be written is remembered on.
     pub async fn write_associations(&self) -> Result<(), Failure> {
-        let uses = self.uses.take();
-        for (done, chunk) in uses.chunks(MAX_BATCH_OPS).enumerate() {
-            if let Err(error) = self.write_uses(chunk).await {
-                for ((key_id, name), at) in &uses[done * MAX_BATCH_OPS..] {
-                    self.uses.note(*key_id, name, *at);
-                }
-                return Err(error);
-            }
+        for chunk in self.uses.all().chunks(MAX_BATCH_OPS) {
+            self.write_uses(chunk).await?;
+            self.uses.written(chunk);
         }
         Ok(())
     }
 
-    async fn write_uses(&self, uses: &[((Uuid, Arc<str>), Timestamp)]) -> Result<(), Failure> {
+    async fn write_uses(&self, uses: &[Noted]) -> Result<(), Failure> {
         let mut ops = Vec::with_capacity(uses.len());
         for ((key_id, name), at) in uses {
             // A key that is gone has no associations any more.
-            let there = self.find_id(*key_id).await?.is_some_and(|key| key.record.has_material());
+            let key = self.find_id(*key_id).await?;
+            let there = key.is_some_and(|key| key.record.state != KeyState::Deleted);
             if there {
                 let key = path::association(*key_id, name);
                 let change = Change::Put(self.store.put(&key, &AssociationRecord { last_used_at: *at })?);
@@ -139,8 +150,11 @@ mod tests {
         uses.note(Uuid::from_u128(17), &"other".into(), 9);
         let of = |name: &str, at| Use { access_point: name.into(), at };
         assert_eq!(uses.of(key), [of("app", 3), of("job", 2)]);
-        assert_eq!(uses.take().len(), 3);
-        assert!(uses.of(key).is_empty());
+        let all = uses.all();
+        assert_eq!(all.len(), 3);
+        uses.note(key, &"job".into(), 4);
+        uses.written(&all);
+        assert_eq!(uses.of(key), [of("job", 4)], "it was used while it was written down");
     }
 
     #[test]

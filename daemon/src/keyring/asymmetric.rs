@@ -278,9 +278,14 @@ impl Keyring {
 /// Which version a call means: the one it names, or the only one there is.
 fn chosen(grant: &Grant, version: Option<Uuid>) -> Result<Uuid, Failure> {
     let key = &grant.key().record;
-    match version {
+    choose(version, key.version_count, key.primary_version)
+}
+
+/// The same of how many the key has, and of the one that its record names.
+fn choose(asked: Option<Uuid>, count: u32, only: Option<Uuid>) -> Result<Uuid, Failure> {
+    match asked {
         Some(version) => Ok(version),
-        None if key.version_count == 1 => key.primary_version.ok_or_else(|| Code::Internal.into()),
+        None if count == 1 => only.ok_or_else(|| Code::Internal.into()),
         None => Err(Code::KeyVersionRequired.into()),
     }
 }
@@ -302,4 +307,23 @@ fn fits<A: PartialEq + Copy + std::fmt::Display>(
     let spec = grant.key().record.spec;
     let text = format!("{spec} keys don't {what} with {algorithm}; they do with {}", names.join(", "));
     Err(Failure::new(Code::InvalidArgument, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No operation of this version makes a second version; records may have one.
+    #[test]
+    fn a_version_may_be_left_out_where_there_is_one() {
+        let (only, asked) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let code = |chosen: Result<Uuid, Failure>| chosen.map_err(|failure| failure.code);
+        assert_eq!(code(choose(None, 1, Some(only))), Ok(only));
+        assert_eq!(code(choose(Some(asked), 1, Some(only))), Ok(asked), "whose it is is looked at later");
+        assert_eq!(code(choose(Some(asked), 2, None)), Ok(asked));
+        for named in [None, Some(only)] {
+            assert_eq!(code(choose(None, 2, named)), Err(Code::KeyVersionRequired));
+            assert_eq!(code(choose(None, 0, named)), Err(Code::KeyVersionRequired));
+        }
+    }
 }

@@ -7,11 +7,16 @@ use uuid::Uuid;
 
 use super::record::{KeyRecord, OutboxRecord, path};
 use super::state::{Action, Standing, Verdict, allows};
+use super::versions::furthest_rotation;
 use super::{KeyEntry, Keyring, index};
 use crate::admission::Admitted;
 use crate::audit::Trail;
+use crate::edge::Timestamp;
 use crate::failure::Failure;
-use crate::store::{Change, Expect, Op, StoreError};
+use crate::store::{Change, Expect, MAX_VALUE_LEN, Op, StoreError};
+
+/// Bytes of a key's record that are left to its life.
+const ROOM: usize = 256;
 
 /// How often a change is tried anew when another change of the same key came first.
 pub(super) const ATTEMPTS: usize = 8;
@@ -89,9 +94,16 @@ impl Keyring {
             if !changes {
                 return Ok(Decision::Leave((state, false)));
             }
-            Ok(Decision::write(KeyRecord { state, ..key.clone() }, Vec::new(), (state, true)))
+            let switched = KeyRecord { state, next_rotation: self.rotation_date(key), ..key.clone() };
+            Ok(Decision::write(switched, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
+    }
+
+    /// When a key that goes into another state is to be rotated: one that isn't Enabled
+    /// isn't seen to when the clock is set back, so it is now.
+    pub(super) fn rotation_date(&self, key: &KeyRecord) -> Option<Timestamp> {
+        key.next_rotation.min(furthest_rotation(key, self.edge.clock.now()))
     }
 
     /// Gives a key another description.
@@ -203,9 +215,17 @@ impl Keyring {
             if edited == *key {
                 return Ok(Decision::Leave((state, false)));
             }
+            self.with_room(&edited)?;
             Ok(Decision::write(edited, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
+    }
+
+    /// Whether what users put into a key's record leaves room for what its life will: dates,
+    /// states, and versions must never find it full.
+    pub(super) fn with_room(&self, key: &KeyRecord) -> Result<(), Failure> {
+        let length = self.store.put(&path::key(key.key_id), key)?.len();
+        if length + ROOM > MAX_VALUE_LEN { Err(StoreError::TooLarge.into()) } else { Ok(()) }
     }
 
     /// Decides on the key's record as it is now and writes what was decided, anew as long

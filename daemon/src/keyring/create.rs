@@ -76,7 +76,7 @@ impl Keyring {
         // Before anything is begun: a record that is too large is refused here.
         let ids = (self.edge.entropy.uuid()?, self.edge.entropy.uuid()?);
         let key = self.key_record(new, ids);
-        self.store.put(&path::key(ids.0), &key)?;
+        self.with_room(&key)?;
         let mut begun = None;
         let made = self.make_with(new, &key, ids.1, &mut begun, trail).await;
         if let (Some((intent, _)), false) = (begun, matches!(made, Ok((key_id, _)) if key_id == ids.0)) {
@@ -322,7 +322,7 @@ fn alias_taken() -> Failure {
 }
 
 /// Puts what must not be there yet.
-fn put_new(value: Vec<u8>, key: Vec<u8>) -> Op {
+pub(super) fn put_new(value: Vec<u8>, key: Vec<u8>) -> Op {
     Op { key, expect: Expect::Absent, change: Change::Put(value) }
 }
 

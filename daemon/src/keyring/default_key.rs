@@ -57,6 +57,7 @@ impl Keyring {
             made => Some(made?.0),
         };
         let key_id = made.ok_or(Code::Internal)?;
+        trail.about_key(key_id);
         Ok(self.find_id(key_id).await?.ok_or(Code::Internal)?)
     }
 }

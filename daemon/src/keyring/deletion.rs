@@ -18,8 +18,8 @@ use crate::edge::Timestamp;
 use crate::failure::Failure;
 use crate::store::{Change, Expect, Op};
 
-/// Records that one commit of a purge removes.
-const PURGE_STEP: usize = 64;
+/// Records of each kind that one commit of a purge removes.
+const PURGE_STEP: usize = 32;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How a deletion is planned.
@@ -84,7 +84,8 @@ impl Keyring {
     ) -> Result<Changed, Failure> {
         let decide = |key: &KeyRecord| {
             let (state, _) = permitted(key, Action::Cancel { enable })?;
-            let kept = KeyRecord { state, deletion_date: None, ..key.clone() };
+            let next_rotation = self.rotation_date(key);
+            let kept = KeyRecord { state, deletion_date: None, next_rotation, ..key.clone() };
             Ok(Decision::write(kept, Vec::new(), (state, true)))
         };
         self.alter(key_id, trail, decide).await
@@ -103,40 +104,50 @@ impl Keyring {
             Ok(Decision::write(tombstone(key, state, now), unnamed.collect(), true))
         };
         let destroyed = self.alter(key_id, trail, decide).await?;
-        if destroyed {
-            self.forget_key(key_id).await?;
+        // The purge, which is tried until it ends, does this too: here it is only sooner.
+        if destroyed && let Err(failure) = self.forget_key(key_id).await {
+            tracing::warn!(%failure, key = %key_id, "a deleted key's material is let go of by its purge");
         }
         Ok(destroyed)
     }
 
-    /// Removes what is left of a deleted key but its tombstone.
-    pub(super) async fn purge(&self, key_id: Uuid, erase_at: Timestamp) -> Result<(), Failure> {
+    /// Removes what is left of a deleted key but its tombstone; whether there was anything.
+    pub(super) async fn purge(&self, key_id: Uuid, erase_at: Timestamp) -> Result<bool, Failure> {
         loop {
-            let versions =
-                self.store.list::<VersionRecord>(&path::versions_of(key_id), None, PURGE_STEP).await?;
-            let numbers =
-                self.store.list::<NumberRecord>(&path::numbers_of(key_id), None, PURGE_STEP / 2).await?;
-            let uses = self
-                .store
-                .list::<AssociationRecord>(&path::associations_of(key_id), None, PURGE_STEP / 2)
-                .await?;
-            let paths = versions.into_iter().take(PURGE_STEP / 2).map(|(path, _, _)| path);
-            let paths = paths.chain(numbers.into_iter().map(|(path, _, _)| path));
-            let ops: Vec<_> =
-                paths.chain(uses.into_iter().map(|(path, _, _)| path)).map(index::remove).collect();
-            if ops.is_empty() {
-                break;
+            let Some(key) = self.find_id(key_id).await? else { return Ok(false) };
+            if key.record.state != KeyState::Deleted || key.record.version_count == 0 {
+                return Ok(false);
+            }
+            let mut ops = self.remains(key_id).await?;
+            let done = ops.is_empty();
+            if done {
+                self.remove_imports(key_id).await?;
+                ops.extend(self.key_ops(&key, &KeyRecord { version_count: 0, ..key.record.clone() })?);
+                ops.push(mark(&self.store, Due::Erase.at(erase_at, key_id))?);
+            } else {
+                let expect = Expect::Revision(key.revision);
+                ops.push(Op { key: path::key(key_id), expect, change: Change::Check });
             }
             self.commit(ops).await?;
+            if done {
+                return Ok(true);
+            }
         }
-        let Some(key) = self.find_id(key_id).await? else { return Ok(()) };
-        if key.record.state != KeyState::Deleted || key.record.version_count == 0 {
-            return Ok(());
+    }
+
+    /// The removal of some of a deleted key's versions, their numbers, and associations. What
+    /// is removed from the store is let go of in memory and in the HSM first.
+    async fn remains(&self, key_id: Uuid) -> Result<Vec<Op>, Failure> {
+        let versions = self.store.list::<VersionRecord>(&path::versions_of(key_id), None, PURGE_STEP).await?;
+        let numbers = self.store.list::<NumberRecord>(&path::numbers_of(key_id), None, PURGE_STEP).await?;
+        let uses =
+            self.store.list::<AssociationRecord>(&path::associations_of(key_id), None, PURGE_STEP).await?;
+        for (_, _, version) in &versions {
+            self.forget_version(version.version_id);
         }
-        let mut ops = self.key_ops(&key, &KeyRecord { version_count: 0, ..key.record.clone() })?;
-        ops.push(mark(&self.store, Due::Erase.at(erase_at, key_id))?);
-        self.commit(ops).await?;
-        Ok(())
+        let paths = versions.into_iter().map(|(path, _, _)| path);
+        let paths = paths.chain(numbers.into_iter().map(|(path, _, _)| path));
+        Ok(paths.chain(uses.into_iter().map(|(path, _, _)| path)).map(index::remove).collect())
     }
 
     /// Destroys the material of an EXTERNAL key: by request, or because it has expired. Its
@@ -196,7 +207,7 @@ impl Keyring {
 }
 
 /// What remains to be shown of a deleted key.
-fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
+pub(super) fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
     KeyRecord {
         state,
         description: Description::default(),
@@ -211,6 +222,7 @@ fn tombstone(key: &KeyRecord, state: KeyState, now: Timestamp) -> KeyRecord {
         rotation_days: None,
         next_rotation: None,
         primary_version: None,
+        sm2_user_id: None,
         ..key.clone()
     }
 }

@@ -41,7 +41,7 @@ impl Keyring {
         } else {
             self.find_id(key.record.key_id).await?.ok_or(Code::AccessDenied)?
         };
-        check(&current, usage)?;
+        self.check(&current, usage)?;
         self.note_use(&current, &admitted.permit().resolved().caller().endpoint.name);
         Ok(Grant { key: current, as_of })
     }
@@ -53,18 +53,24 @@ impl Keyring {
             return Ok(());
         }
         let current = self.find_id(grant.key.record.key_id).await?.ok_or(Code::AccessDenied)?;
-        if current.revision == grant.key.revision { Ok(()) } else { check(&current, current.record.usage) }
+        if current.revision == grant.key.revision {
+            Ok(())
+        } else {
+            self.check(&current, current.record.usage)
+        }
     }
-}
 
-fn check(key: &KeyEntry, usage: KeyUsage) -> Result<(), Failure> {
-    permitted(&key.record, Action::Use)?;
-    if key.record.usage == usage {
-        Ok(())
-    } else {
-        Err(Failure::new(
-            Code::InvalidKeyUsage,
-            format!("the key is for {}, not for {usage}", key.record.usage),
-        ))
+    fn check(&self, key: &KeyEntry, usage: KeyUsage) -> Result<(), Failure> {
+        permitted(&key.record, Action::Use)?;
+        // Whether or not the scheduler has come to it: it may be late, or the disk full.
+        if key.record.material_expires_at.is_some_and(|at| at <= self.edge.clock.now()) {
+            let text = "the key's material has expired; import it again";
+            return Err(Failure::new(Code::InvalidKeyState, text));
+        }
+        if key.record.usage == usage {
+            return Ok(());
+        }
+        let text = format!("the key is for {}, not for {usage}", key.record.usage);
+        Err(Failure::new(Code::InvalidKeyUsage, text))
     }
 }

@@ -7,6 +7,8 @@
 //! x/ p project 00 key id     keys by project, tombstones excepted
 //! x/ t tag's hash  key id    keys by tag; 16 bytes of SHA-256(key 00 value)
 //! d/ time kind  key id       what time will do to the key
+//! r/ time kind  key id       its rotation: needs the HSM, and must hold nothing else up
+//! e/ time kind  key id       destroyed material to be erased (`erasure.rs`)
 //! ```
 //! An entry says where to look: what a list shows is read from the key's record.
 
@@ -56,9 +58,18 @@ impl Due {
         }
     }
 
+    /// What it stands among: each of these is gone through by itself.
+    const fn among(self) -> &'static [u8] {
+        match self {
+            Self::Rotate => path::ROTATIONS,
+            Self::Erase => path::ERASURES,
+            Self::Destroy | Self::Expire | Self::Purge | Self::EndImport => path::DUE,
+        }
+    }
+
     /// Where it stands.
     pub(super) fn at(self, time: Timestamp, id: Uuid) -> Vec<u8> {
-        path::due(time, self as u8, id)
+        path::due(self.among(), time, self as u8, id)
     }
 }
 
@@ -98,9 +109,8 @@ fn dues(key: &KeyRecord) -> Vec<(Timestamp, Due)> {
     match key.state {
         KeyState::Enabled => dues.extend(key.next_rotation.map(|at| (at, Due::Rotate))),
         KeyState::PendingDeletion => dues.extend(key.deletion_date.map(|at| (at, Due::Destroy))),
-        KeyState::Deleted if key.version_count > 0 => {
-            dues.extend(key.deletion_date.map(|at| (at, Due::Purge)));
-        }
+        // At once, and not when a clock that ran ahead said that it was deleted.
+        KeyState::Deleted if key.version_count > 0 => dues.push((Timestamp::MIN, Due::Purge)),
         KeyState::Disabled | KeyState::PendingImport | KeyState::Deleted => {}
     }
     if key.has_material() && key.state != KeyState::Deleted {

@@ -16,6 +16,8 @@ use crate::store::{Change, Expect, MAX_BATCH_OPS, Op, StoreError};
 const SCAN_LIMIT: usize = 10_000;
 /// Records read from the store at once.
 const CHUNK: usize = 256;
+/// Single records read at once.
+const READS_AT_ONCE: usize = 16;
 
 /// What a list shows.
 #[derive(Debug, Clone, Default)]
@@ -117,11 +119,17 @@ impl Keyring {
         let entries = self.store.list::<Mark>(index, after.as_deref(), CHUNK).await?;
         let ids = entries.iter().filter_map(|(entry, _, _)| index::key_id(entry));
         // Past the cache, which a list would empty of what is in use.
-        let reads = ids.map(|id| async move {
-            let found = self.store.get::<KeyRecord>(&path::key(id)).await?;
-            Ok::<_, StoreError>((id, found.map(|(_, record)| record)))
-        });
-        Ok(futures_util::future::try_join_all(reads).await?)
+        let mut found = Vec::with_capacity(entries.len());
+        let ids: Vec<_> = ids.collect();
+        // A few at once: each takes a place in the reader's queue, which is everybody's.
+        for some in ids.chunks(READS_AT_ONCE) {
+            let reads = some.iter().map(|id| async move {
+                let key = self.store.get::<KeyRecord>(&path::key(*id)).await?;
+                Ok::<_, StoreError>((*id, key.map(|(_, record)| record)))
+            });
+            found.extend(futures_util::future::try_join_all(reads).await?);
+        }
+        Ok(found)
     }
 
     /// At most `limit` keys in the order of their aliases, after the alias `after`.
@@ -155,7 +163,9 @@ impl Keyring {
     #[must_use]
     pub fn counts(&self) -> Vec<(KeyState, KeySpec, u64)> {
         let counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().filter(|(_, n)| **n > 0).map(|((state, spec), n)| (*state, *spec, *n)).collect()
+        let there =
+            counts.iter().filter_map(|(kind, n)| Some((kind, u64::try_from(*n).ok().filter(|n| *n > 0)?)));
+        there.map(|((state, spec), n)| (*state, *spec, n)).collect()
     }
 
     pub(super) async fn count_all(&self) -> Result<(), Failure> {
@@ -199,19 +209,22 @@ impl Keyring {
     }
 }
 
-/// How many keys there are, by state and spec.
+/// How many keys there are, by state and spec. Of two changes of a key the second may be
+/// counted first: a number can be below 0 until the other is counted too.
 #[derive(Default)]
-pub(super) struct Counts(Mutex<BTreeMap<(KeyState, KeySpec), u64>>);
+pub(super) struct Counts(Mutex<BTreeMap<(KeyState, KeySpec), i64>>);
 
 impl Counts {
     pub(super) fn add(&self, state: KeyState, spec: KeySpec) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((state, spec)).or_default() += 1;
+        self.change(state, spec, 1);
     }
 
     pub(super) fn moved(&self, spec: KeySpec, from: KeyState, to: KeyState) {
-        if let Some(count) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&(from, spec)) {
-            *count = count.saturating_sub(1);
-        }
-        self.add(to, spec);
+        self.change(from, spec, -1);
+        self.change(to, spec, 1);
+    }
+
+    fn change(&self, state: KeyState, spec: KeySpec, by: i64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((state, spec)).or_default() += by;
     }
 }

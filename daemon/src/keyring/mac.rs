@@ -12,6 +12,8 @@ use super::{Grant, Keyring};
 use crate::backend::hsm::command::{Command, HsmError};
 use crate::failure::Failure;
 
+/// Versions that a MAC is tried with where the call names none: each may cost an unwrap.
+const MAX_TRIED: usize = 96;
 /// Versions looked up in one read.
 const VERSIONS_AT_ONCE: usize = 16;
 
@@ -63,8 +65,15 @@ impl Keyring {
         mac: &[u8],
     ) -> Result<Option<Uuid>, Failure> {
         let key_id = grant.key().record.key_id;
-        let mut before = None;
+        let (mut before, mut tried) = (None, 0);
         loop {
+            if tried >= MAX_TRIED {
+                let text = format!(
+                    "the MAC is of none of the key's {MAX_TRIED} newest versions; name the version that it is of"
+                );
+                return Err(Failure::new(Code::KeyVersionRequired, text));
+            }
+            tried += VERSIONS_AT_ONCE;
             let versions = self.versions(key_id, before, VERSIONS_AT_ONCE).await?;
             for version in &versions {
                 let id = version.version_id;

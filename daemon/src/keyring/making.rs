@@ -41,12 +41,7 @@ impl Keyring {
             (Protection::Software, None) => {
                 let length = spec.secret_len().and_then(|length| u16::try_from(length).ok());
                 let material = self.random(length.ok_or(Code::Internal)?).await?;
-                let suite = match spec {
-                    KeySpec::Aes256 => Some(Suite::SoftwareAes256),
-                    KeySpec::Sm4 => Some(Suite::SoftwareSm4),
-                    _ => None,
-                };
-                self.sealed(spec, ids, suite, &material, None)
+                self.sealed(spec, ids, self.suite(spec, protection), &material, None)
             }
         }
     }
@@ -55,10 +50,23 @@ impl Keyring {
     /// public one.
     pub async fn new_pair(&self, spec: KeyPairSpec) -> Result<(SecretBytes, Vec<u8>), Failure> {
         let entropy = self.edge.entropy.clone();
-        self.crew.run(move || PrivateKey::generate(spec, &entropy)).await?
+        self.crew.make(move || PrivateKey::generate(spec, &entropy)).await?
     }
 
-    fn sealed(
+    /// What new keys of the spec make blobs with, if they do.
+    pub(super) fn suite(&self, spec: KeySpec, protection: Protection) -> Option<Suite> {
+        match (spec, protection, self.member.aes_template) {
+            (KeySpec::Aes256, Protection::Software, _) => Some(Suite::SoftwareAes256),
+            (KeySpec::Sm4, Protection::Software, _) => Some(Suite::SoftwareSm4),
+            (KeySpec::Aes256, Protection::Hsm, Template::AesDeriveOnly) => Some(Suite::HsmAes256Derived),
+            (KeySpec::Aes256, Protection::Hsm, _) => Some(Suite::HsmAes256Direct),
+            (KeySpec::Sm4, Protection::Hsm, _) => Some(Suite::HsmSm4Direct),
+            _ => None,
+        }
+    }
+
+    /// Material as it is stored at SOFTWARE level.
+    pub(super) fn sealed(
         &self,
         spec: KeySpec,
         (key_id, version_id): (Uuid, Uuid),
@@ -78,12 +86,7 @@ impl Keyring {
     }
 
     async fn in_hsm(&self, spec: KeySpec, usage: KeyUsage) -> Result<NewMaterial, Failure> {
-        let suite = match (spec, self.member.aes_template) {
-            (KeySpec::Aes256, Template::AesDeriveOnly) => Some(Suite::HsmAes256Derived),
-            (KeySpec::Aes256, _) => Some(Suite::HsmAes256Direct),
-            (KeySpec::Sm4, _) => Some(Suite::HsmSm4Direct),
-            _ => None,
-        };
+        let suite = self.suite(spec, Protection::Hsm);
         let template = template(spec, usage, suite)?;
         match self.member.make.run(Command::Generate { spec, template }).await? {
             Answer::Generated { wrapped, check_value } => {
@@ -102,7 +105,7 @@ impl Keyring {
 
 /// What stands for a pair in the HSM: 8 bytes of the SHA-256 of its public key, against
 /// which the unwrapped private key is tried.
-fn pair_check_value(public_key: &[u8]) -> CheckValue {
+pub(super) fn pair_check_value(public_key: &[u8]) -> CheckValue {
     let hash = digest::digest(&digest::SHA256, public_key);
     let mut value = CheckValue::default();
     value.copy_from_slice(&hash.as_ref()[..8]);

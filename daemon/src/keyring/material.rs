@@ -97,7 +97,7 @@ impl DerivedKey {
 /// An HSM key that encrypts itself, and how often it may still.
 pub(super) struct DirectKey {
     pub(super) lease: Lease,
-    pub(super) uses: Uses,
+    pub(super) uses: Arc<Uses>,
 }
 
 fn fresh_salt(entropy: &Entropy) -> Result<[u8; 16], Failure> {
@@ -199,7 +199,7 @@ impl Keyring {
     async fn make_ready(&self, key: &KeyEntry, version: &VersionEntry, lane: u8) -> Result<Ready, Failure> {
         let (key, record) = (&key.record, &version.record);
         let material = if key.protection == Protection::Software {
-            self.open_software(key, record)?
+            self.open_software(key, record).await?
         } else {
             let template = template(key.spec, key.usage, record.suite)?;
             self.hold(self.unwrap(key, record, template, lane).await?, template, record.version_id)?
@@ -214,7 +214,7 @@ impl Keyring {
                 Material::Derived(DerivedKey { lease, salt: Mutex::new((salt, 0)) })
             }
             Template::AesDirect | Template::Sm4Direct => {
-                Material::Direct(DirectKey { lease, uses: Uses::of(version_id, &self.remaining) })
+                Material::Direct(DirectKey { lease, uses: Arc::new(Uses::of(version_id, &self.remaining)) })
             }
             Template::HmacSecret
             | Template::RsaSign
@@ -225,7 +225,7 @@ impl Keyring {
         })
     }
 
-    fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
+    async fn open_software(&self, key: &KeyRecord, record: &VersionRecord) -> Result<Material, Failure> {
         let place = (record.key_id, record.version_id, key.spec);
         let sealed = &find(record, location::SEALED)?.blob.0;
         let material = software::open_material(self.domain.keys.software_seal(), place, sealed)?;
@@ -233,7 +233,9 @@ impl Keyring {
             return Err(HsmError::CheckValueMismatch.into());
         }
         if let Some(pair) = key.spec.pair() {
-            return Ok(Material::SoftwarePair(Arc::new(PrivateKey::from_pkcs8(pair, &material)?)));
+            // The library checks the numbers of an RSA key: milliseconds.
+            let read = self.crew.run(move || PrivateKey::from_pkcs8(pair, &material)).await??;
+            return Ok(Material::SoftwarePair(Arc::new(read)));
         }
         if let Some(algorithm) = key.spec.mac_algorithm() {
             let key = MacKey::new(algorithm, &material)?;
@@ -310,7 +312,12 @@ impl Keyring {
                 _ => Err(HsmError::Fault("derive answered with something else".into())),
             }
         };
-        self.sub_keys.get_or_load(&name, derive).await
+        let derived = self.sub_keys.get_or_load(&name, derive).await?;
+        // Its parent was let go of meanwhile: nothing of it stays behind.
+        if self.materials.get(&(version_id, 0)).is_none() {
+            self.sub_keys.forget(&name);
+        }
+        Ok(derived)
     }
 
     /// Lets go of a version whose material is destroyed, everywhere: in memory, in the HSM

@@ -14,7 +14,9 @@ mod crypto;
 mod default_key;
 mod deletion;
 mod due;
+mod erasure;
 mod grant;
+mod import;
 mod index;
 mod list;
 mod mac;
@@ -26,6 +28,7 @@ pub mod record;
 mod recovery;
 mod state;
 mod tokens;
+pub mod tombstones;
 mod uses;
 mod versions;
 
@@ -41,6 +44,7 @@ use crate::backend::crew::Crew;
 use crate::backend::hsm::domain::Domain;
 use crate::backend::hsm::lane::Lane;
 use crate::backend::hsm::member::Member;
+use crate::backend::import::ahead::Ahead;
 use crate::config::Limits;
 use crate::edge::{Edge, HashKey};
 use crate::failure::Failure;
@@ -61,8 +65,9 @@ pub use change::Changed;
 pub use create::{Made, NewKey};
 pub use crypto::Encrypted;
 pub use deletion::{Plan, Planned};
-pub use due::Task;
+pub use due::{Part, Task};
 pub use grant::Grant;
+pub use import::{ImportParameters, Imported, Sent};
 pub use list::{AliasPage, Filter, Page};
 pub use state::Action;
 pub use tokens::ClientToken;
@@ -102,6 +107,8 @@ pub struct Keyring {
     sub_keys: LoadingCache<(Uuid, [u8; 16]), Lease>,
     public_keys: LoadingCache<Uuid, Public>,
     crew: Crew,
+    /// Wrapping keys for imports.
+    ahead: Arc<Ahead>,
     remaining: Arc<Remaining>,
     /// Keys and versions whose nonce budget ends.
     exhausted: Mutex<BTreeSet<(Uuid, Uuid)>>,
@@ -169,14 +176,17 @@ impl Keyring {
         let watched = Arc::clone(&caches);
         store.watch(Box::new(move |paths| watched.forget(paths)));
         let context_key = hmac::Key::new(hmac::HMAC_SHA256, domain.keys.audit());
+        let no_thread = |e| Failure::new(Code::Internal, format!("no thread for software keys: {e}"));
+        let worker = edge.workers.start("wrapping-keys", limits.lane_queue).map_err(no_thread)?;
+        let (make, entropy) = (Arc::clone(&member.make), edge.entropy.clone());
         let keyring = Self {
+            ahead: Ahead::new(limits.wrapping_keys_ahead, make, worker, entropy),
             store: Sealed::new(store, domain.keys.record_mac()),
             hsm_level_allowed: member.hardware || rules.allow_software_tokens,
             materials: LoadingCache::new(limits.hsm_objects, &hash),
             sub_keys: LoadingCache::new(limits.hsm_objects, &hash),
             public_keys: LoadingCache::new(limits.record_cache, &hash),
-            crew: Crew::start(&edge.workers, limits.lane_queue)
-                .map_err(|e| Failure::new(Code::Internal, format!("no thread for software keys: {e}")))?,
+            crew: Crew::start(&edge.workers, limits.lane_queue).map_err(no_thread)?,
             remaining: Arc::default(),
             exhausted: Mutex::default(),
             uses: Uses::default(),

@@ -127,6 +127,7 @@ impl Keyring {
                 return Err(Failure::new(Code::LimitExceeded, text));
             }
             named.aliases.insert(place, alias.clone());
+            self.with_room(&named)?;
         }
         Ok((key, named))
     }

@@ -49,9 +49,11 @@ impl Keyring {
         }
         let (revision, project) = self.project(name).await?.ok_or_else(|| no_such_project(name))?;
         let closed = self.close_project(&project, revision, true).await?;
-        let held = self.store.list::<Mark>(&index::by_project(name), None, 1).await?;
-        if let Some(key_id) = held.first().and_then(|(entry, _, _)| index::key_id(entry)) {
+        let held = self.store.list::<Mark>(&index::by_project(name), None, 1).await;
+        if !matches!(&held, Ok(held) if held.is_empty()) {
             self.close_project(&project, closed, false).await?;
+        }
+        if let Some(key_id) = held?.first().and_then(|(entry, _, _)| index::key_id(entry)) {
             let text = format!("the project holds keys, {key_id} among them; move them or delete them first");
             return Err(Failure::new(Code::NotEmpty, text));
         }
@@ -81,7 +83,9 @@ impl Keyring {
                 let key = path::project(name.as_str());
                 Ok(vec![Op { key, expect: Expect::Revision(revision), change: Change::Check }])
             }
-            _ => Err(no_such_project(name)),
+            // Whether it goes or stays isn't known yet.
+            Some(_) => Err(changing()),
+            None => Err(no_such_project(name)),
         }
     }
 

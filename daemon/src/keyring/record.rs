@@ -9,9 +9,13 @@
 //! a/ alias                  AliasRecord
 //! p/ project                ProjectRecord
 //! s/ key id  access point   AssociationRecord
+//! b/ time down  backup id   BackupRecord: latest first
 //! x/ facet value  key id    Mark: indexes of keys, see `index.rs`
 //! d/ time kind  id          Mark: what falls due, see `index.rs`
+//! r/ time kind  key id      Mark: rotations that fall due
+//! e/ time kind  key id      Mark: material to be erased, see `erasure.rs`
 //! c/ endpoint 00 token      ClientTokenRecord
+//! w/ key id  import id      ImportRecord: wrapping keys that are given out
 //! i/ event id               IntentRecord
 //! o/ event id               OutboxRecord
 //! ```
@@ -23,7 +27,9 @@ pub mod path;
 use claviger_protocol::codec::{self, DecodeError};
 use claviger_protocol::names::{Alias, Description, ProjectName, Tags};
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite};
+use claviger_protocol::{
+    ImportAlgorithm, KeyOrigin, KeySpec, KeyState, KeyUsage, Protection, Suite, WrappingKeySpec,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -187,6 +193,17 @@ pub struct AssociationRecord {
     pub last_used_at: Timestamp,
 }
 
+/// A backup whose file was put in its place. Its own place has the time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// Its id.
+    pub backup_id: Uuid,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When its last record was read: it is the store as it was then.
+    pub read_at: Timestamp,
+}
+
 /// A record whose place says everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {}
@@ -202,6 +219,31 @@ pub struct ClientTokenRecord {
     pub key_id: Uuid,
     /// The version it made.
     pub version_id: Option<Uuid>,
+}
+
+/// What an import token stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRecord {
+    /// Its id, which the token names.
+    pub import_id: Uuid,
+    /// The key that material may be brought for.
+    pub key_id: Uuid,
+    /// How it is encrypted.
+    pub algorithm: ImportAlgorithm,
+    /// What kind of wrapping key.
+    pub wrapping_spec: WrappingKeySpec,
+    /// SPKI DER of the wrapping key.
+    pub public_key: Bytes,
+    /// The wrapping key's private half; none once the token is worn out.
+    pub private: Option<Location>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it serves.
+    pub expires_at: Timestamp,
+    /// Imports that brought nothing usable, and those under way.
+    pub failures: u8,
+    /// Whether the last material that came in passed through the daemon's memory.
+    pub through_memory: Option<bool>,
 }
 
 /// Work that is under way: written before the effect, removed with the outcome.
@@ -240,6 +282,9 @@ impl Record for ProjectRecord {
 impl Record for AssociationRecord {
     const SCHEMA: u16 = 1;
 }
+impl Record for BackupRecord {
+    const SCHEMA: u16 = 1;
+}
 impl Record for Mark {
     const SCHEMA: u16 = 1;
 }
@@ -252,9 +297,29 @@ impl Record for AliasRecord {
 impl Record for ClientTokenRecord {
     const SCHEMA: u16 = 1;
 }
-impl Record for IntentRecord {
+impl Record for ImportRecord {
     const SCHEMA: u16 = 1;
 }
+impl Record for IntentRecord {
+    const SCHEMA: u16 = 2;
+
+    fn read(schema: Schema<'_>) -> Option<Result<Self, DecodeError>> {
+        read_event(schema).map(|event| event.map(|event| Self { event }))
+    }
+}
 impl Record for OutboxRecord {
-    const SCHEMA: u16 = 1;
+    const SCHEMA: u16 = 2;
+
+    fn read(schema: Schema<'_>) -> Option<Result<Self, DecodeError>> {
+        read_event(schema).map(|event| event.map(|event| Self { event }))
+    }
+}
+
+/// An event alone in a record: schema 1 had no detail.
+fn read_event(schema: Schema<'_>) -> Option<Result<Event, DecodeError>> {
+    match schema.number {
+        1 => Some(Event::decode_v1(schema.body)),
+        2 => Some(codec::decode(schema.body)),
+        _ => None,
+    }
 }

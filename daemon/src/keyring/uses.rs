@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_protocol::{Code, KeyOrigin};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Keyring;
@@ -42,6 +43,8 @@ impl Remaining {
 
 /// What is left of a version's reservation while it is held.
 pub(super) struct Uses {
+    /// Whoever reserves more holds it: one at a time, so that nothing is reserved in vain.
+    reserving: Arc<tokio::sync::Mutex<()>>,
     left: Mutex<u64>,
     version_id: Uuid,
     remaining: Arc<Remaining>,
@@ -51,7 +54,12 @@ impl Uses {
     /// Takes over what is left from an earlier time.
     pub(super) fn of(version_id: Uuid, remaining: &Arc<Remaining>) -> Self {
         let left = remaining.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&version_id);
-        Self { left: Mutex::new(left.unwrap_or_default()), version_id, remaining: Arc::clone(remaining) }
+        Self {
+            reserving: Arc::default(),
+            left: Mutex::new(left.unwrap_or_default()),
+            version_id,
+            remaining: Arc::clone(remaining),
+        }
     }
 
     fn take(&self) -> bool {
@@ -59,6 +67,10 @@ impl Uses {
         let had = *left > 0;
         *left = left.saturating_sub(1);
         had
+    }
+
+    fn any(&self) -> bool {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) > 0
     }
 
     fn add(&self, block: u64) {
@@ -87,6 +99,10 @@ impl Keyring {
     }
 
     async fn reserve_uses(&self, (key_id, version_id): (Uuid, Uuid), key: &DirectKey) -> Result<(), Failure> {
+        let reserving = Arc::clone(&key.uses.reserving).lock_owned().await;
+        if key.uses.any() {
+            return Ok(());
+        }
         let current = self.version(key_id, version_id).await?.ok_or(Code::AccessDenied)?;
         let mut record = current.record.clone();
         record.reserved_uses = match next_reservation(record.reserved_uses, STOP) {
@@ -104,13 +120,20 @@ impl Keyring {
         let path = path::version(key_id, version_id);
         let change = Change::Put(self.store.put(&path, &record)?);
         let op = Op { key: path, expect: Expect::Revision(current.revision), change };
-        match self.commit(vec![op]).await {
-            Ok(_) => {
-                key.uses.add(BLOCK);
-                Ok(())
+        let (store, uses) = (Arc::clone(self.store.store()), Arc::clone(&key.uses));
+        let (done, reserved) = oneshot::channel();
+        // To its end, whatever becomes of the caller: what is reserved is there to be used.
+        self.edge.background.start(async move {
+            let committed = store.commit(vec![op]).await;
+            if committed.is_ok() {
+                uses.add(BLOCK);
             }
-            // Another call reserved first; look again.
-            Err(StoreError::Conflict { .. }) => Ok(()),
+            drop(reserving);
+            let _ = done.send(committed);
+        });
+        match reserved.await.unwrap_or_else(|_| Err(StoreError::Busy)) {
+            // Where another lease reserved first the caller looks again.
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(StoreError::ReadOnly) => Err(Failure::new(Code::ReadOnly, UNCOUNTED)),
             Err(error) => Err(error.into()),
         }

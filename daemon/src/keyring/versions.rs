@@ -24,6 +24,12 @@ pub(super) fn next_rotation(now: Timestamp, days: u16) -> Timestamp {
     now.saturating_add(i64::from(days) * DAY_MS)
 }
 
+/// The furthest ahead that a key's next rotation can lie. One beyond was dated by a clock
+/// that ran ahead.
+pub(super) fn furthest_rotation(key: &KeyRecord, now: Timestamp) -> Option<Timestamp> {
+    key.rotation_days.map(|days| next_rotation(now, days))
+}
+
 /// Why a version is made; decides what the key must be like.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
@@ -81,7 +87,7 @@ impl Keyring {
         key_id: Uuid,
         token: &ClientToken,
         trail: &mut Trail,
-    ) -> Result<Uuid, Failure> {
+    ) -> Result<(Uuid, Uuid), Failure> {
         let made = self.add_version(key_id, Reason::Rotate, Some(token), trail).await?;
         made.ok_or_else(|| Code::Internal.into())
     }
@@ -93,24 +99,24 @@ impl Keyring {
         key_id: Uuid,
         token: &ClientToken,
         trail: &mut Trail,
-    ) -> Result<Uuid, Failure> {
+    ) -> Result<(Uuid, Uuid), Failure> {
         let made = self.add_version(key_id, Reason::Create, Some(token), trail).await?;
         made.ok_or_else(|| Code::Internal.into())
     }
 
-    /// Rotates a key whose policy says so; `None` where it doesn't any more.
-    pub(super) async fn rotate_due(&self, key_id: Uuid, trail: &mut Trail) -> Result<Option<Uuid>, Failure> {
-        self.add_version(key_id, Reason::Due, None, trail).await
+    /// Rotates a key whose policy says so; whether it still does.
+    pub(super) async fn rotate_due(&self, key_id: Uuid, trail: &mut Trail) -> Result<bool, Failure> {
+        Ok(self.add_version(key_id, Reason::Due, None, trail).await?.is_some())
     }
 
-    /// Rotates a key whose primary version is used up; `None` where it is another already.
+    /// Rotates a key whose primary version is used up; whether it still is.
     pub(super) async fn rotate_exhausted(
         &self,
         key_id: Uuid,
         version_id: Uuid,
         trail: &mut Trail,
-    ) -> Result<Option<Uuid>, Failure> {
-        self.add_version(key_id, Reason::Exhausted(version_id), None, trail).await
+    ) -> Result<bool, Failure> {
+        Ok(self.add_version(key_id, Reason::Exhausted(version_id), None, trail).await?.is_some())
     }
 
     async fn add_version(
@@ -119,12 +125,12 @@ impl Keyring {
         reason: Reason,
         token: Option<&ClientToken>,
         trail: &mut Trail,
-    ) -> Result<Option<Uuid>, Failure> {
+    ) -> Result<Option<(Uuid, Uuid)>, Failure> {
         let mut begun = None;
         let made = self.add_with(key_id, reason, token, &mut begun, trail).await;
         match (&made, begun) {
             // Its intent went with the commit.
-            (Ok(Some(made)), Some((version_id, _, _))) if *made == version_id => {}
+            (Ok(Some((_, made))), Some((version_id, _, _))) if *made == version_id => {}
             (_, Some((_, intent, _))) => self.drop_intent(intent).await,
             (_, None) => {}
         }
@@ -140,12 +146,15 @@ impl Keyring {
         token: Option<&ClientToken>,
         begun: &mut Option<(Uuid, Vec<u8>, NewMaterial)>,
         trail: &mut Trail,
-    ) -> Result<Option<Uuid>, Failure> {
+    ) -> Result<Option<(Uuid, Uuid)>, Failure> {
         for _ in 0..ATTEMPTS {
             let token = match token {
                 None => None,
                 Some(token) => match self.former(token).await? {
-                    Former::Result(_, version_id) => return Ok(version_id),
+                    // Of the key that it was then, which the name may point away from since.
+                    Former::Result(key_id, version_id) => {
+                        return Ok(version_id.map(|version_id| (key_id, version_id)));
+                    }
                     Former::Nothing(expect) => Some((token, expect)),
                 },
             };
@@ -166,7 +175,7 @@ impl Keyring {
                 ops.push(self.token_op(token, expect, (key_id, Some(*version_id)))?);
             }
             if self.committed(ops, trail).await? {
-                return Ok(Some(*version_id));
+                return Ok(Some((key_id, *version_id)));
             }
         }
         Err(busy())
@@ -231,16 +240,16 @@ impl Keyring {
         self.alter(key_id, trail, decide).await
     }
 
-    /// Rotations that lie further ahead than any policy reaches were dated by a clock that
-    /// ran ahead: they are dated anew. At most `limit` are looked at.
-    pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<(), Failure> {
+    /// Dates a rotation anew that lies further ahead than its policy reaches: a clock that ran
+    /// ahead dated it. Whether it did.
+    pub(super) async fn redate(&self, key_id: Uuid, trail: &mut Trail) -> Result<bool, Failure> {
         let now = self.edge.clock.now();
         let decide = |key: &KeyRecord| {
-            let wanted = key.rotation_days.map(|days| next_rotation(now, days));
-            if key.next_rotation <= wanted {
-                return Ok(Decision::Leave(()));
+            let furthest = furthest_rotation(key, now);
+            if key.next_rotation <= furthest {
+                return Ok(Decision::Leave(false));
             }
-            Ok(Decision::write(KeyRecord { next_rotation: wanted, ..key.clone() }, Vec::new(), ()))
+            Ok(Decision::write(KeyRecord { next_rotation: furthest, ..key.clone() }, Vec::new(), true))
         };
         self.alter(key_id, trail, decide).await
     }

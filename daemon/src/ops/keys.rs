@@ -7,7 +7,7 @@ use claviger_protocol::body::{
 };
 use claviger_protocol::limits::DEFAULT_PAGE_ITEMS;
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{Code, KeySpec, KeyUsage, codec};
+use claviger_protocol::{Code, KeySpec, KeyUsage, Operation, codec};
 use uuid::Uuid;
 
 use super::naming::name_page;
@@ -46,14 +46,18 @@ pub(super) async fn create(
 }
 
 /// What a client's token stands for: this request, at the endpoint that it came through.
-pub(super) fn client_token<T: serde::Serialize>(
+pub(super) fn client_token<T: Operation + serde::Serialize>(
     call: &Admitted,
     token: [u8; 16],
     body: &T,
 ) -> Result<ClientToken, Failure> {
     let encoded = codec::encode(body).map_err(|_| Code::Internal)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    // Requests of two operations may have the same bytes.
+    hash.update(&T::OPCODE.number().to_le_bytes());
+    hash.update(&encoded);
     let mut request = [0; 32];
-    request.copy_from_slice(digest::digest(&digest::SHA256, &encoded).as_ref());
+    request.copy_from_slice(hash.finish().as_ref());
     let endpoint = call.permit().resolved().caller().endpoint.name.to_string();
     Ok(ClientToken { endpoint, token, request })
 }
@@ -116,11 +120,7 @@ async fn page(
     page: &Bytes,
     limit: u16,
 ) -> Result<ListKeysReply, Failure> {
-    let after = match page.0.as_slice() {
-        [] => None,
-        page => Some(Uuid::from_slice(page).map_err(|_| foreign_page())?),
-    };
-    let found = service.keyring()?.list(filter, after, items(limit)).await?;
+    let found = service.keyring()?.list(filter, id_page(page)?, items(limit)).await?;
     let mut reply = ListKeysReply { keys: Vec::with_capacity(found.keys.len()), next_page: Bytes::default() };
     let mut next = found.next;
     // A page ends where the frame does, whatever was asked for.
@@ -137,8 +137,16 @@ async fn page(
     Ok(reply)
 }
 
+/// A page token that is the last id of the page before.
+pub(super) fn id_page(page: &Bytes) -> Result<Option<Uuid>, Failure> {
+    match page.0.as_slice() {
+        [] => Ok(None),
+        page => Uuid::from_slice(page).map(Some).map_err(|_| foreign_page()),
+    }
+}
+
 /// Items of a page; 0 is the caller's word for the usual number.
-fn items(limit: u16) -> usize {
+pub(super) fn items(limit: u16) -> usize {
     usize::from(if limit == 0 { DEFAULT_PAGE_ITEMS } else { limit })
 }
 

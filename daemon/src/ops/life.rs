@@ -160,6 +160,9 @@ fn plan(service: &Service, body: &ScheduleKeyDeletionRequest) -> Result<Plan, Fa
     Ok(Plan { days, force: body.force, association_days: limits.association_days })
 }
 
+/// Associations that a refusal names.
+const SHOWN_USES: usize = 10;
+
 fn deletion_result(key: KeyRef, outcome: Result<(Uuid, Planned), Failure>) -> KeyDeletionResult {
     let refused = |failure: Failure, uses: Vec<Use>| KeyDeletionResult {
         key: key.clone(),
@@ -172,6 +175,8 @@ fn deletion_result(key: KeyRef, outcome: Result<(Uuid, Planned), Failure>) -> Ke
     match outcome {
         Err(failure) => refused(failure, Vec::new()),
         Ok((_, Planned::InUse(uses))) => {
+            // The latest: the rest are DetectAssociation's, lest the reply outgrow its frame.
+            let uses: Vec<_> = uses.into_iter().take(SHOWN_USES).collect();
             let names: Vec<_> = uses.iter().map(|used| used.access_point.as_str()).collect();
             let text = format!(
                 "access points used the key lately: {}; force the deletion if it is meant",
@@ -218,7 +223,7 @@ pub(super) async fn rotate(
 ) -> Result<NewKeyVersionReply, Failure> {
     let key_id = named_key(call, 0)?.record.key_id;
     let token = client_token(call, body.client_token, body)?;
-    let key_version_id = service.keyring()?.rotate(call, key_id, &token, trail).await?;
+    let (key_id, key_version_id) = service.keyring()?.rotate(call, key_id, &token, trail).await?;
     Ok(NewKeyVersionReply { key_id, key_version_id })
 }
 
@@ -230,7 +235,7 @@ pub(super) async fn create_version(
 ) -> Result<NewKeyVersionReply, Failure> {
     let key_id = named_key(call, 0)?.record.key_id;
     let token = client_token(call, body.client_token, body)?;
-    let key_version_id = service.keyring()?.create_version(call, key_id, &token, trail).await?;
+    let (key_id, key_version_id) = service.keyring()?.create_version(call, key_id, &token, trail).await?;
     Ok(NewKeyVersionReply { key_id, key_version_id })
 }
 

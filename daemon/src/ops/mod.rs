@@ -7,6 +7,7 @@ mod backup;
 mod control;
 mod data;
 mod export;
+mod import;
 mod keys;
 mod life;
 mod mac;
@@ -71,9 +72,9 @@ dispatch! { |service, call, trail, body|
     UpdateRotationPolicy = cold life::set_rotation(service, call, body, trail);
     ListKeyVersions = cold life::list_versions(service, call, body);
     DescribeKeyVersion = cold life::describe_version(service, call, body);
-    GetParametersForImport = now return Err(Code::NotAvailable.into());
-    ImportKeyMaterial = now return Err(Code::NotAvailable.into());
-    DeleteKeyMaterial = now return Err(Code::NotAvailable.into());
+    GetParametersForImport = cold import::parameters(service, call, body, trail);
+    ImportKeyMaterial = cold import::import(service, call, body, trail);
+    DeleteKeyMaterial = cold import::delete(service, call, trail);
     DetectAssociation = cold life::associations(service, call);
     CreateDefaultKey = cold life::create_default(service, call, body, trail);
     CreateAlias = cold naming::create_alias(service, call, body, trail);
@@ -109,6 +110,8 @@ dispatch! { |service, call, trail, body|
     ReadBackup = hot backup::read(service, body);
     EndBackup = now backup::end(service, body).await;
     VerifyBackup = now backup::verify(service, body)?;
+    ListBackups = cold backup::list(service, call, body);
+    ListTombstones = cold backup::tombstones(service, body);
 }
 
 /// The key that the call names at `index` of its resources.

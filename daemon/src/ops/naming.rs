@@ -1,5 +1,6 @@
 //! Aliases and projects.
 
+use claviger_protocol::Code;
 use claviger_protocol::body::{
     AliasEntry, AliasReply, CreateAliasRequest, CreateProjectRequest, DeleteAliasRequest,
     DeleteProjectRequest, ListAliasReply, ListAliasRequest, ListProjectsReply, ListProjectsRequest,
@@ -34,7 +35,7 @@ pub(super) async fn update_alias(
     body: &UpdateAliasRequest,
     trail: &mut Trail,
 ) -> Result<AliasReply, Failure> {
-    named_key(call, 0)?;
+    there(call)?;
     let key_id = named_key(call, 1)?.record.key_id;
     let changed = service.keyring()?.update_alias(call, &body.alias, key_id, trail).await?;
     Ok(reply(&body.alias, key_id, changed))
@@ -46,9 +47,18 @@ pub(super) async fn delete_alias(
     body: &DeleteAliasRequest,
     trail: &mut Trail,
 ) -> Result<AliasReply, Failure> {
-    named_key(call, 0)?;
+    there(call)?;
     let key_id = service.keyring()?.delete_alias(call, &body.alias, trail).await?;
     Ok(reply(&body.alias, key_id, true))
+}
+
+/// The alias that a call names first is one.
+fn there(call: &Admitted) -> Result<(), Failure> {
+    match named_key(call, 0) {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.code == Code::NotFound => Err(Failure::new(Code::NotFound, "no such alias")),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn reply(alias: &Alias, key_id: Uuid, changed: bool) -> AliasReply {

@@ -240,7 +240,18 @@ impl Connection {
     /// Bytes that a frame's reply may take at most.
     fn reply_bound(&self, header: &Header) -> usize {
         match Opcode::from_number(header.opcode) {
-            Some(Opcode::Batch | Opcode::ListKeys) => self.context.service.limits().max_body as usize,
+            Some(
+                Opcode::Batch
+                | Opcode::ListKeys
+                | Opcode::ListAliasKeys
+                | Opcode::ListSymmetricKeys
+                | Opcode::ListAlias
+                | Opcode::ListProjects
+                | Opcode::ListKeyVersions
+                | Opcode::ListBackups
+                | Opcode::ListTombstones
+                | Opcode::ScheduleKeyDeletion,
+            ) => self.context.service.limits().max_body as usize,
             _ => (header.length as usize).min(REPLY_ECHO) + REPLY_EXTRA,
         }
     }

@@ -6,8 +6,11 @@
 
 mod bounds;
 mod jumps;
+mod life;
 mod races;
+mod schedule;
 mod steps;
+mod table;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -16,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use claviger_protocol::frame::Header;
-use claviger_protocol::{Code, Operation, Request, codec};
+use claviger_protocol::{Code, Operation, Request, ServiceName, codec};
 use clavigerd::audit::AuditLog;
 use clavigerd::backend::hsm::command::Template;
 use clavigerd::backend::hsm::lane::Lane;
@@ -28,12 +31,13 @@ use clavigerd::edge::{
 };
 use clavigerd::identity::{Caller, Endpoint, EndpointKind, Peer};
 use clavigerd::keyring::{Keyring, Rules};
+use clavigerd::scheduler::Scheduler;
 use clavigerd::service::{Frame, Outcome, Service};
 use clavigerd::store::{MemoryStore, Record, Sealed, Store};
 use futures_util::future::BoxFuture;
 use futures_util::task::noop_waker;
 
-use token::SimToken;
+use token::{Faults, SimToken};
 
 /// A reply off the wire: its code and its body.
 pub type Answered = (Code, Vec<u8>);
@@ -42,6 +46,8 @@ pub struct Sim {
     pub service: Arc<Service>,
     pub time: Arc<ManualTime>,
     pub trace: Vec<String>,
+    /// Whether the trace is kept, which takes longer than what it tells of.
+    pub traced: bool,
     pub answers: BTreeMap<u64, Answered>,
     edge: Edge,
     store: Arc<MemoryStore>,
@@ -53,6 +59,19 @@ pub struct Sim {
     epoch: u64,
     template: Template,
     admin: Arc<Caller>,
+    /// A caller through the endpoint of the service `svc`.
+    served: Arc<Caller>,
+    /// What goes wrong in the token.
+    pub faults: Arc<Faults>,
+    /// The scheduler, while it isn't looking, and its look, while it is.
+    scheduler: Scheduler,
+    look: Option<BoxFuture<'static, Scheduler>>,
+}
+
+fn caller(name: &str, kind: EndpointKind, service: Option<ServiceName>) -> Arc<Caller> {
+    let endpoint = Arc::new(Endpoint { name: name.into(), kind, service });
+    let peer = Arc::new(Peer { uid: 0, gid: 0, pid: 1, pidfd: None });
+    Arc::new(Caller { endpoint, peer, access_key: None, connection: 1 })
 }
 
 impl Sim {
@@ -68,15 +87,14 @@ impl Sim {
         let (background, changes) = Background::manual();
         let edge = Edge { clock, entropy: Entropy::seeded(seed), workers: queues, background };
         let store = MemoryStore::new(&edge, 64).unwrap();
-        let endpoint = Arc::new(Endpoint { name: "admin".into(), kind: EndpointKind::Admin, service: None });
-        let peer = Arc::new(Peer { uid: 0, gid: 0, pid: 1, pidfd: None });
-        let admin = Arc::new(Caller { endpoint, peer, access_key: None, connection: 1 });
         let service = Self::service(&edge);
+        let own = ServiceName::new("svc").ok();
         let dice = Entropy::seeded(seed ^ 0x5eed);
         let mut sim = Self {
             service,
             time,
             trace: Vec::new(),
+            traced: true,
             answers: BTreeMap::new(),
             edge,
             store,
@@ -87,7 +105,11 @@ impl Sim {
             next_id: 1,
             epoch: 0,
             template,
-            admin,
+            admin: caller("admin", EndpointKind::Admin, None),
+            served: caller("svc", EndpointKind::App, own),
+            faults: Arc::default(),
+            scheduler: Scheduler::default(),
+            look: None,
         };
         sim.boot();
         sim
@@ -103,13 +125,14 @@ impl Sim {
     fn boot(&mut self) {
         self.epoch += 1;
         let lane = |name: &str| {
-            let token = SimToken::new(self.epoch, self.edge.entropy.clone());
+            let token = SimToken::new(self.epoch, self.edge.entropy.clone(), Arc::clone(&self.faults));
             Lane::new(Box::new(token), self.edge.workers.start(name, 64).unwrap())
         };
         let member = Member::simulated("sim", self.epoch, self.template, lane("serve"), lane("make"));
         let opening = {
             let (edge, store) = (self.edge.clone(), Arc::clone(&self.store));
-            let rules = Rules { allow_software_tokens: true, ..Rules::default() };
+            let services = self.served.endpoint.service.iter().cloned().collect();
+            let rules = Rules { allow_software_tokens: true, services };
             async move { Keyring::open(edge, store, crate::sim_domain(), member, rules, &Limits::default()).await }
         };
         let keyring = Arc::new(self.finish(opening).unwrap());
@@ -132,6 +155,7 @@ impl Sim {
         self.trace.push("crash".into());
         self.calls.clear();
         self.changes.clear();
+        (self.scheduler, self.look) = (Scheduler::default(), None);
         while self.workers.step(0).is_some() {}
         self.store.crash();
         self.service = Self::service(&self.edge);
@@ -150,12 +174,21 @@ impl Sim {
 
     /// The same with a deadline in milliseconds; 0 is the service's default.
     pub fn start_within<O: Operation>(&mut self, request: O, deadline_ms: u32) -> u64 {
+        self.start_as(Arc::clone(&self.admin), request, deadline_ms)
+    }
+
+    /// A call of the service that has a default key.
+    pub fn start_as_service<O: Operation>(&mut self, request: O) -> u64 {
+        self.start_as(Arc::clone(&self.served), request, 0)
+    }
+
+    fn start_as<O: Operation>(&mut self, caller: Arc<Caller>, request: O, deadline_ms: u32) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let body = Into::<Request>::into(request).encode().unwrap();
         let header = Header::request(O::OPCODE.number(), id, deadline_ms, u32::try_from(body.len()).unwrap());
         let frame = Frame::read(header, &body, self.edge.clock.elapsed());
-        let (service, caller) = (Arc::clone(&self.service), Arc::clone(&self.admin));
+        let service = Arc::clone(&self.service);
         self.trace.push(format!("start {id} {}", O::OPCODE.row().name));
         self.calls.push((id, Box::pin(async move { service.call(&caller, frame).await })));
         self.poll(self.calls.len() - 1);
@@ -173,7 +206,9 @@ impl Sim {
             let header = Header::from_bytes(out[..24].try_into().unwrap());
             assert_eq!((header.request_id, header.length as usize), (id, out.len() - 24));
             let code = Code::from_number(header.status).unwrap();
-            self.trace.push(format!("done {id} {} {}", code.name(), hex::encode(&out[24..])));
+            if self.traced {
+                self.trace.push(format!("done {id} {} {}", code.name(), hex::encode(&out[24..])));
+            }
             self.answers.insert(id, (code, out[24..].to_vec()));
         }
     }

@@ -2,6 +2,8 @@
 //! one (handles die with their epoch, wrapped blobs are authenticated, templates bind).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -15,8 +17,19 @@ use clavigerd::edge::Entropy;
 pub const ROOT: [u8; 32] = [0x52; 32];
 const GENERATION: u32 = 1;
 
+/// What goes wrong in a machine's token.
+#[derive(Default)]
+pub struct Faults {
+    /// One command of so many fails; none where it is 0.
+    pub odds: AtomicU64,
+    /// How often all its session objects were lost.
+    pub losses: AtomicU64,
+}
+
 pub struct SimToken {
     epoch: u64,
+    faults: Arc<Faults>,
+    losses: u64,
     entropy: Entropy,
     objects: BTreeMap<u64, (Kind, [u8; 32])>,
     next: u64,
@@ -29,8 +42,28 @@ enum Kind {
 }
 
 impl SimToken {
-    pub fn new(epoch: u64, entropy: Entropy) -> Self {
-        Self { epoch, entropy, objects: BTreeMap::new(), next: 1 }
+    pub fn new(epoch: u64, entropy: Entropy, faults: Arc<Faults>) -> Self {
+        let losses = faults.losses.load(Ordering::Relaxed);
+        Self { epoch, faults, losses, entropy, objects: BTreeMap::new(), next: 1 }
+    }
+
+    /// Loses its objects, or fails the command, where that is what happens to it.
+    fn suffer(&mut self, command: &Command) -> Result<(), HsmError> {
+        let losses = self.faults.losses.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.losses, losses) != losses {
+            self.objects.clear();
+        }
+        let odds = self.faults.odds.load(Ordering::Relaxed);
+        if odds == 0 || matches!(command, Command::Destroy { .. }) {
+            return Ok(());
+        }
+        let roll = u64::from_le_bytes(self.fresh());
+        match (roll % odds, roll / odds % 3) {
+            (0, 0) => Err(HsmError::Unavailable("it was switched off".into())),
+            (0, 1) => Err(HsmError::Fault("it failed".into())),
+            (0, _) => Err(HsmError::Busy),
+            _ => Ok(()),
+        }
     }
 
     fn fresh<const N: usize>(&self) -> [u8; N] {
@@ -89,6 +122,7 @@ fn split(sealed: &[u8]) -> Result<([u8; 12], &[u8]), HsmError> {
 
 impl Token for SimToken {
     fn execute(&mut self, command: &Command) -> Result<Answer, HsmError> {
+        self.suffer(command)?;
         match command {
             Command::Random { len } => {
                 let mut bytes = vec![0; usize::from(*len)];
@@ -145,7 +179,10 @@ impl Token for SimToken {
                 Ok(Answer::Done)
             }
             Command::Canary => Ok(Answer::Done),
+            Command::Import { .. } => Ok(Answer::NotInside),
             Command::UnwrapPair { .. }
+            | Command::OpenBlock { .. }
+            | Command::Adopt { .. }
             | Command::Sign { .. }
             | Command::PrivateDecrypt { .. }
             | Command::Mac { .. } => Err(HsmError::Unsupported("it has AES_256 alone".to_owned())),

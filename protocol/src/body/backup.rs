@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{bodies, rules};
+use crate::names::KeyRef;
 use crate::secret::Bytes;
 
 bodies! {
@@ -77,5 +78,67 @@ bodies! {
         total_puts: u64,
         /// In the last chunk: removals of the whole file; else 0.
         total_deletes: u64,
+    }
+
+    /// Backups that were made and are not known to be gone, latest first.
+    ListBackupsRequest {
+        /// Only those that hold this key.
+        key: Option<KeyRef>,
+        /// At most so many, 1 to 1,000; 0 means 100.
+        #[serde(deserialize_with = "rules::page_limit")]
+        limit: u16,
+        /// A former reply's `next_page`, or empty.
+        #[serde(deserialize_with = "rules::page_token")]
+        page: Bytes,
+    }
+
+    /// One page of backups.
+    ListBackupsReply {
+        /// The backups.
+        backups: Vec<BackupSummary>,
+        /// Where the next page starts; empty after the last.
+        next_page: Bytes,
+    }
+
+    /// A backup whose file was put in its place.
+    BackupSummary {
+        /// The id that BeginBackup gave it.
+        backup_id: Uuid,
+        /// When it was begun: the file's header has the same time.
+        created_at: i64,
+        /// Keys that it holds and that were deleted since.
+        holds_deleted: u32,
+    }
+
+    /// Deleted keys, in the order of their ids.
+    ListTombstonesRequest {
+        /// At most so many, 1 to 1,000; 0 means 100.
+        #[serde(deserialize_with = "rules::page_limit")]
+        limit: u16,
+        /// A former reply's `next_page`, or empty.
+        #[serde(deserialize_with = "rules::page_token")]
+        page: Bytes,
+    }
+
+    /// One page of tombstones.
+    ListTombstonesReply {
+        /// The domain whose keys they were.
+        domain_id: Uuid,
+        /// The tombstones.
+        tombstones: Vec<Tombstone>,
+        /// Where the next page starts; empty after the last.
+        next_page: Bytes,
+    }
+
+    /// What is left of a deleted key.
+    Tombstone {
+        /// Its id.
+        key_id: Uuid,
+        /// When it was made.
+        created_at: i64,
+        /// When it was destroyed.
+        deleted_at: i64,
+        /// When its last byte had left the state directory.
+        erased_at: Option<i64>,
     }
 }

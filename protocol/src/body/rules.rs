@@ -46,7 +46,7 @@ rules! {
         "a page token has at most {MAX_NAME_LEN} bytes";
     deletion_days: Option<u16>,
         |days| days.is_none_or(|days| (MIN_DELETION_DAYS..=MAX_DELETION_DAYS).contains(&days)),
-        "a key waits {MIN_DELETION_DAYS} to {MAX_DELETION_DAYS} days for its deletion";
+        "a key waits at most {MAX_DELETION_DAYS} days for its deletion";
     encrypted_material: Bytes, |bytes| bytes.0.len() <= MAX_ENCRYPTED_MATERIAL_LEN,
         "encrypted material has at most {MAX_ENCRYPTED_MATERIAL_LEN} bytes";
     encrypted_ephemeral_key: Bytes, |bytes| bytes.0.len() <= MAX_ENCRYPTED_EPHEMERAL_KEY_LEN,
@@ -81,7 +81,10 @@ pub(super) fn batch_items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use crate::body::{BatchRequest, EnableKeyRequest, GetRandomRequest, HelloRequest, PingRequest};
+    use crate::body::{
+        BatchRequest, EnableKeyRequest, GetRandomRequest, HelloRequest, ListAliasRequest, PingRequest,
+        ScheduleKeyDeletionRequest,
+    };
     use crate::codec::{DecodeError, decode, encode};
     use crate::secret::Bytes;
     use crate::values::AuthMethod;
@@ -107,6 +110,25 @@ mod tests {
         assert!(matches!(decode::<BatchRequest>(&1025_u64.to_le_bytes()), Err(DecodeError::Invalid(_))));
         assert!(matches!(decode::<BatchRequest>(&1024_u64.to_le_bytes()), Err(DecodeError::Malformed(_))));
         assert_eq!(decode::<BatchRequest>(&0_u64.to_le_bytes()).unwrap().items, []);
+    }
+
+    #[test]
+    fn days_are_bounded_where_they_are_given() {
+        let keys = vec![uuid::Uuid::nil().into()];
+        for (days, fits) in [(None, true), (Some(0), true), (Some(1096), true), (Some(1097), false)] {
+            let body = ScheduleKeyDeletionRequest { keys: keys.clone(), days, force: false };
+            let got = decode::<ScheduleKeyDeletionRequest>(&encode(&body).unwrap());
+            assert_eq!(got.is_ok(), fits, "{days:?}");
+            assert!(fits || matches!(got, Err(DecodeError::Invalid(_))));
+        }
+    }
+
+    #[test]
+    fn page_tokens_that_are_names_may_be_as_long_as_names() {
+        for (length, fits) in [(0, true), (255, true), (256, false)] {
+            let body = ListAliasRequest { limit: 0, page: Bytes(vec![b'a'; length]) };
+            assert_eq!(decode::<ListAliasRequest>(&encode(&body).unwrap()).is_ok(), fits, "{length}");
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ impl Grammar {
                 "alias/[A-Za-z0-9_:/-]{0,20}[A-Z0-9_:-]".prop_map(|text| counted(text.as_bytes())).boxed()
             }
             "project" => "[A-Za-z0-9_:/-]{1,20}".prop_map(|text| counted(text.as_bytes())).boxed(),
+            "service" => "[A-Za-z0-9_-]{1,64}".prop_map(|text| counted(text.as_bytes())).boxed(),
+            "tag_key" => "\\PC{1,12}".prop_map(|text| counted(text.as_bytes())).boxed(),
             "description" => "\\PC{0,255}".prop_map(|text| counted(text.as_bytes())).boxed(),
             "tag" => ("\\PC{1,12}", "\\PC{0,12}").prop_map(|tag| encode_tag(&tag)).boxed(),
             "tags" => proptest::collection::btree_map("\\PC{1,12}", "\\PC{0,12}", 0..20)
@@ -91,14 +93,18 @@ fn bounded(body: &str, field: &str) -> Option<Bytes> {
         ("HelloRequest", "access_key") => {
             "[A-Za-z0-9_-]{0,64}".prop_map(|text| counted(text.as_bytes())).boxed()
         }
-        ("CreateKeyRequest", "rotation_days") => {
-            prop_oneof![Just(vec![0]), u16s(7..=730).prop_map(|days| [vec![1], days].concat())].boxed()
-        }
-        ("ListKeysRequest", "limit") => u16s(0..=1000).boxed(),
+        (request, "rotation_days") if request.ends_with("Request") => optional(u16s(7..=730)),
+        ("ScheduleKeyDeletionRequest", "days") => optional(u16s(0..=1096)),
+        (request, "limit") if request.ends_with("Request") => u16s(0..=1000).boxed(),
         ("GetRandomRequest", "length") => u16s(1..=4096).boxed(),
-        ("EnableKeyRequest" | "DisableKeyRequest", "keys") => list(Grammar(tables()).value("key"), 1),
+        (request, "keys") if request.ends_with("Request") => list(Grammar(tables()).value("key"), 1),
+        ("UntagResourceRequest", "tag_keys") => list(Grammar(tables()).value("tag_key"), 1),
         _ => return None,
     })
+}
+
+fn optional(of: impl Strategy<Value = Vec<u8>> + 'static) -> Bytes {
+    prop_oneof![Just(vec![0]), of.prop_map(|value| [vec![1], value].concat())].boxed()
 }
 
 fn exactly(count: usize) -> Bytes {

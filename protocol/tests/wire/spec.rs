@@ -7,8 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use claviger_protocol::algorithms::{
-    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, KeyPairSpec, MacAlgorithm, MessageType,
-    SigningAlgorithm,
+    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, ImportAlgorithm, KeyPairSpec, MacAlgorithm,
+    MessageType, SigningAlgorithm, WrappingKeySpec,
 };
 use claviger_protocol::body::{HelloReply, PingReply};
 use claviger_protocol::frame::Header;
@@ -110,7 +110,8 @@ fn enumerations_are_those_of_the_text() {
         )+};
     }
     check!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite
-        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm MacAlgorithm DigestAlgorithm MessageType);
+        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm ImportAlgorithm WrappingKeySpec MacAlgorithm
+        DigestAlgorithm MessageType);
 }
 
 #[test]

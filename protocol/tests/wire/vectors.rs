@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use claviger_protocol::algorithms::{
-    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, KeyPairSpec, MacAlgorithm, MessageType,
-    SigningAlgorithm,
+    DigestAlgorithm, EncryptionAlgorithm, ExportAlgorithm, ImportAlgorithm, KeyPairSpec, MacAlgorithm,
+    MessageType, SigningAlgorithm, WrappingKeySpec,
 };
 use claviger_protocol::batch::Results;
 use claviger_protocol::body::{BatchItem, ErrorBody};
@@ -26,6 +26,18 @@ use crate::common::{bytes, number, text, vectors};
 
 /// The name of a body's type, and its meaning as serde_json sees it.
 macro_rules! meaning {
+    ($of:ident, $message:expr) => {
+        meaning!($of, $message, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
+            ScheduleKeyDeletion CancelKeyDeletion ProtectKey UnprotectKey UpdateKeyDescription TagResource
+            UntagResource ListTags RotateKey UpdateRotationPolicy CreateKeyVersion ListKeyVersions
+            DescribeKeyVersion GetParametersForImport ImportKeyMaterial DeleteKeyMaterial DetectAssociation
+            CreateDefaultKey ListAliasKeys ListSymmetricKeys CreateAlias UpdateAlias DeleteAlias ListAlias
+            ListAliasByUuid CreateProject ListProjects DeleteProject MoveResource
+            Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom
+            GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext ExportDataKey GenerateAndExportDataKey
+            AsymmetricSign AsymmetricVerify AsymmetricEncrypt AsymmetricDecrypt GetPublicKey GenerateMac VerifyMac
+            MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup ListBackups ListTombstones)
+    };
     ($of:ident, $message:expr, $($operation:ident)+) => {
         match $message { $($of::$operation(body) => (type_name(body), serde_json::to_value(body).unwrap()),)+ }
     };
@@ -36,19 +48,11 @@ fn type_name<T>(_: &T) -> &'static str {
 }
 
 fn request_meaning(request: &Request) -> (&'static str, Value) {
-    meaning!(Request, request, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
-        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom
-        GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext ExportDataKey GenerateAndExportDataKey
-        AsymmetricSign AsymmetricVerify AsymmetricEncrypt AsymmetricDecrypt GetPublicKey GenerateMac VerifyMac
-        MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup)
+    meaning!(Request, request)
 }
 
 fn reply_meaning(reply: &Reply) -> (&'static str, Value) {
-    meaning!(Reply, reply, Hello Ping Status Batch CreateKey DescribeKey ListKeys EnableKey DisableKey
-        Encrypt Decrypt ReEncrypt DescribeBlob GenerateDataKey GenerateDataKeyWithoutPlaintext GetRandom
-        GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext ExportDataKey GenerateAndExportDataKey
-        AsymmetricSign AsymmetricVerify AsymmetricEncrypt AsymmetricDecrypt GetPublicKey GenerateMac VerifyMac
-        MessageDigest BeginBackup ReadBackup EndBackup VerifyBackup)
+    meaning!(Reply, reply)
 }
 
 /// An enumeration's number by its name and its value's spelling.
@@ -65,7 +69,8 @@ fn enumeration(kind: &str, spelling: &str) -> Option<u8> {
         };
     }
     numbers!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite
-        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm MacAlgorithm DigestAlgorithm MessageType)
+        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm ImportAlgorithm WrappingKeySpec MacAlgorithm
+        DigestAlgorithm MessageType)
 }
 
 /// A vector's meaning as serde_json makes it of the body type.
@@ -178,7 +183,8 @@ fn every_operation_code_and_enumeration_value_has_a_vector() {
         )+};
     }
     complete!(KeySpec KeyUsage Protection KeyOrigin KeyState DataKeySpec AuthMethod ServiceState MemberState Suite
-        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm MacAlgorithm DigestAlgorithm MessageType);
+        KeyPairSpec SigningAlgorithm EncryptionAlgorithm ExportAlgorithm ImportAlgorithm WrappingKeySpec MacAlgorithm
+        DigestAlgorithm MessageType);
 }
 
 fn collect_enumerations(meaning: &Value, found: &mut BTreeSet<(String, String)>) {

@@ -228,7 +228,7 @@ def data():
 
 
 def backups():
-    out = Frames("Backups: begin, read, end, verify.")
+    out = Frames("Backups: begin, read, end, verify, list; tombstones.")
     name = {"backup_id": KEY}
     head, chunk = hexed(b"CLAVBKUP\x01\x00" + fixed("backup header", 66)), hexed(fixed("backup chunk", 48))
     out.request("begin a backup", "BeginBackup", {})
@@ -242,6 +242,19 @@ def backups():
     out.request("the file was given up", "EndBackup", name | {"complete": False})
     out.request("is this the last chunk?", "VerifyBackup", {"header": head, "index": 1, "last": True, "chunk": chunk})
     out.reply("it is", "VerifyBackup", {"puts": 0, "deletes": 0, "total_puts": 9, "total_deletes": 1})
+    out.request("list every backup", "ListBackups", {"key": None, "limit": 0, "page": hexed(b"")})
+    out.reply("two, more to come", "ListBackups", {
+        "backups": [name | {"created_at": TIME, "holds_deleted": 0},
+                    {"backup_id": OTHER_KEY, "created_at": -1, "holds_deleted": 4294967295}],
+        "next_page": hexed(fixed("backups", 24))})
+    out.request("those that hold a key", "ListBackups", {
+        "key": "alias/pay", "limit": 1000, "page": hexed(fixed("backups", 24))})
+    out.reply("none", "ListBackups", {"backups": [], "next_page": hexed(b"")})
+    out.request("list tombstones", "ListTombstones", {"limit": 2, "page": hexed(fixed("tombstones", 16))})
+    out.reply("two tombstones", "ListTombstones", {
+        "domain_id": NIL, "next_page": hexed(b""),
+        "tombstones": [{"key_id": KEY, "created_at": 0, "deleted_at": TIME, "erased_at": TIME},
+                       {"key_id": OTHER_KEY, "created_at": -1, "deleted_at": TIME, "erased_at": None}]})
     return out.family()
 
 

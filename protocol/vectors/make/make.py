@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2] / "tests" / "decoder")]
 
 import frames  # noqa: E402
+import life  # noqa: E402
 import pairs  # noqa: E402
 import refusals  # noqa: E402
 import sealed  # noqa: E402
@@ -27,6 +28,8 @@ def families():
         "control.json": frames.control(),
         "keys.json": frames.keys(),
         "data.json": frames.data(),
+        "life.json": life.life(),
+        "life_refused.json": life.life_refused(),
         "pairs.json": pairs.pairs(),
         "algorithms.json": pairs.algorithms(),
         "backups.json": frames.backups(),

@@ -33,7 +33,7 @@ use cryptoki_sys::{
 };
 
 /// Names the numbering: `sansec`, `tass`, `koal`, `luna`, `ep11`, `westone`, `complete`,
-/// or `liar=` with one of `sm3`, `sm4`, `sm2-sign`, `sm2-encrypt`.
+/// or `liar=` with one of `sm3`, `sm4`, `sm2-sign`, `sm2-encrypt`, `careless`.
 pub const NUMBERING_VARIABLE: &str = "CLAVIGER_SM_TOKEN";
 /// Names the module beneath; where it is unset, Debian's SoftHSM2.
 pub const INNER_VARIABLE: &str = "CLAVIGER_SM_TOKEN_INNER";

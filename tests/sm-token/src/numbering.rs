@@ -83,6 +83,9 @@ pub(crate) enum Lie {
     Sm2Sign,
     /// SM2PKE gives C1 ‖ C2 ‖ C3, the order of before 2012.
     Sm2Encrypt,
+    /// No lie, and no care: the numbers of a signature in DER have no zero before a high bit,
+    /// C1 is taken unseen, and what doesn't open is answered in a code of the vendor's own.
+    Careless,
 }
 
 /// A vendor's numbers.
@@ -235,8 +238,13 @@ static COMPLETE: Numbering = Numbering {
 
 static ALL: [&Numbering; 7] = [&SANSEC, &TASS, &KOAL, &LUNA, &EP11, &WESTONE, &COMPLETE];
 
-const LIES: [(&str, Lie); 4] =
-    [("sm3", Lie::Sm3), ("sm4", Lie::Sm4), ("sm2-sign", Lie::Sm2Sign), ("sm2-encrypt", Lie::Sm2Encrypt)];
+const LIES: [(&str, Lie); 5] = [
+    ("sm3", Lie::Sm3),
+    ("sm4", Lie::Sm4),
+    ("sm2-sign", Lie::Sm2Sign),
+    ("sm2-encrypt", Lie::Sm2Encrypt),
+    ("careless", Lie::Careless),
+];
 
 impl Numbering {
     /// What a number does in a function (one of CKF_*), if the token has it there.

@@ -1,8 +1,8 @@
 //! SM2: key pairs, signatures, encryption, in the forms that PKCS#11 modules give them.
 
 use cryptoki_sys::{
-    CKR_ATTRIBUTE_VALUE_INVALID, CKR_DATA_INVALID, CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_INVALID,
-    CKR_FUNCTION_FAILED, CKR_SIGNATURE_INVALID, CKR_WRAPPED_KEY_INVALID,
+    CK_RV, CKR_ATTRIBUTE_VALUE_INVALID, CKR_DATA_INVALID, CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_INVALID,
+    CKR_FUNCTION_FAILED, CKR_SIGNATURE_INVALID, CKR_VENDOR_DEFINED, CKR_WRAPPED_KEY_INVALID,
 };
 use sm2::dsa::signature::hazmat::{PrehashVerifier, RandomizedPrehashSigner};
 use sm2::dsa::signature::{RandomizedSigner, Verifier};
@@ -96,6 +96,12 @@ pub(crate) fn sign(
         None => signer.try_sign_with_rng(&mut rng, data).map_err(failed)?,
     };
     Ok(Zeroizing::new(match form {
+        // Right only where neither number has a high bit, or a zero before it.
+        Form::Der if lies(Lie::Careless) => {
+            let bytes = signature.to_bytes();
+            let (r, s) = bytes.split_at(32);
+            [&[0x30, 68, 2, 32][..], r, &[2, 32], s].concat()
+        }
         Form::Der => signature.to_der().as_bytes().to_vec(),
         Form::Raw => signature.to_bytes().to_vec(),
     }))
@@ -148,11 +154,21 @@ pub(crate) fn encrypt(
     sealed.map(Zeroizing::new).map_err(|_| CKR_DATA_INVALID)
 }
 
+/// What a careless token makes of a point that is on no curve, and answers to what doesn't open.
+const UNSEEN: &[u8] = b"a point off the curve";
+const CARELESS_CODE: CK_RV = CKR_VENDOR_DEFINED | 0x11;
+
 pub(crate) fn decrypt(key: &SecretKey, form: Form, sealed: &[u8]) -> Answer<Zeroizing<Vec<u8>>> {
+    let careless = lies(Lie::Careless);
+    let off = |point: &[u8]| PublicKey::from_sec1_bytes(point).is_err();
+    if careless && form == Form::Raw && sealed.get(..65).is_some_and(off) {
+        return Ok(Zeroizing::new(UNSEEN.to_vec()));
+    }
     let key = DecryptingKey::new_with_mode(key.to_nonzero_scalar(), order());
     let opened = match form {
         Form::Der => key.decrypt_der(sealed),
         Form::Raw => key.decrypt(sealed),
     };
-    opened.map(Zeroizing::new).map_err(|_| CKR_ENCRYPTED_DATA_INVALID)
+    let refusal = if careless { CARELESS_CODE } else { CKR_ENCRYPTED_DATA_INVALID };
+    opened.map(Zeroizing::new).map_err(|_| refusal)
 }

@@ -11,7 +11,10 @@ use claviger_protocol::{
 };
 use uuid::Uuid;
 
+use super::imports::ImportCommand;
+use super::life::LifeCommand;
 use super::pairs::{KeyOutput, Pair};
+use super::versions::VersionCommand;
 use super::{Output, pair};
 
 const CREATE: &str = "\
@@ -19,11 +22,14 @@ Examples:
   claviger key create --alias alias/pay
   claviger key create --spec AES_256 --protection software --tag team=web --description 'web sessions'
   claviger key create --spec RSA_3072 --usage ENCRYPT_DECRYPT --alias alias/box
+  claviger key create --rotation-days 90 --project team/web --alias alias/pay
+  claviger key create --origin external --alias alias/mine
   claviger key create --spec SM2 --protection software --sm2-user-id ALICE123@YAHOO.COM";
 const LIST: &str = "\
 Examples:
   claviger key list --state Enabled --tag team=web
-  claviger key list --limit 1000 --json";
+  claviger key list --limit 1000 --json
+  claviger key list --aliased --project team/web";
 
 const PUBLIC_KEY: &str = "\
 Examples:
@@ -53,6 +59,12 @@ pub(crate) enum KeyCommand {
     /// Write a key pair's public key (SubjectPublicKeyInfo)
     #[command(after_help = PUBLIC_KEY)]
     PublicKey(PublicKey),
+    #[command(flatten)]
+    Life(LifeCommand),
+    #[command(flatten)]
+    Version(VersionCommand),
+    #[command(flatten)]
+    Import(ImportCommand),
 }
 
 #[derive(Debug, Args)]
@@ -88,9 +100,23 @@ pub(crate) struct Create {
     /// SM2: the user id that signatures are made with, at most 255 bytes; 1234567812345678 if not given
     #[arg(long, value_name = "TEXT")]
     pub(crate) sm2_user_id: Option<UserId>,
-    /// 32 hex digits or a UUID; the same token within 24 h makes no second key
+    #[command(flatten)]
+    pub(crate) token: Token,
+}
+
+/// What makes it harmless to repeat a call.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Token {
+    /// 32 hex digits or a UUID; repeated with the same token within 24 h, the call makes nothing new
     #[arg(long, value_name = "TOKEN", value_parser = client_token)]
-    pub(crate) client_token: Option<[u8; 16]>,
+    client_token: Option<[u8; 16]>,
+}
+
+impl Token {
+    /// The one that was given, or a fresh one.
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        self.client_token.unwrap_or_else(claviger_client::client_token)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -130,17 +156,37 @@ pub(crate) struct List {
     /// Only keys with this tag
     #[arg(long, value_name = "K=V", value_parser = tag)]
     pub(crate) tag: Option<Tag>,
+    /// Keys by their aliases, in the order of these: a key with several stands there several times
+    #[arg(long, conflicts_with_all = ["state", "spec", "tag", "symmetric"])]
+    pub(crate) aliased: bool,
+    /// AES_256 keys, then those of SM4
+    #[arg(long, conflicts_with_all = ["spec", "tag"])]
+    pub(crate) symmetric: bool,
+    #[command(flatten)]
+    pub(crate) paging: Paging,
+}
+
+/// How much of a list, and where it goes on.
+#[derive(Debug, Args)]
+pub(crate) struct Paging {
     /// At most so many, 1 to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PAGE_ITEMS)))]
     pub(crate) limit: u16,
     /// Go on from here: the next_page of the page before
     #[arg(long, value_name = "TOKEN", value_parser = page)]
-    pub(crate) page: Option<Page>,
+    page: Option<Page>,
+}
+
+impl Paging {
+    /// The page token, empty for the first page.
+    pub(crate) fn page(self) -> Vec<u8> {
+        self.page.map(|page| page.0).unwrap_or_default()
+    }
 }
 
 /// A page token's bytes. A type of its own, as clap takes a `Vec` for a repeated flag.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Page(pub(crate) Vec<u8>);
+struct Page(Vec<u8>);
 
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
@@ -149,7 +195,7 @@ pub(crate) struct Keys {
     pub(crate) keys: Vec<KeyRef>,
 }
 
-fn tag(text: &str) -> Result<Tag, String> {
+pub(super) fn tag(text: &str) -> Result<Tag, String> {
     let (key, value) = pair(text)?;
     Tag::new(key, value).map_err(|error| error.to_string())
 }

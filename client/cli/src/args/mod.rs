@@ -1,8 +1,12 @@
 //! The command line as types; what they hold is valid in itself.
 
 mod data_keys;
+mod imports;
 mod keys;
+mod life;
+mod naming;
 mod pairs;
+mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,11 +17,15 @@ use claviger_protocol::limits::MAX_RANDOM_LEN;
 use claviger_protocol::{EncryptionContext, KeyRef};
 
 pub(crate) use self::data_keys::{DataKeyCommand, Export, Generate};
-pub(crate) use self::keys::{Create, KeyCommand, Keys, List, PublicKey};
+pub(crate) use self::imports::{Import, ImportCommand, ImportParams};
+pub(crate) use self::keys::{Create, KeyCommand, Keys, List, Paging, PublicKey};
+pub(crate) use self::life::{LifeCommand, RemoveTags, Schedule, SetTags, Sure};
+pub(crate) use self::naming::{AliasCommand, AliasList, DefaultKeyCommand, ProjectCommand};
 pub(crate) use self::pairs::{
     Asymmetric, AsymmetricCommand, Digest, Encoding, KeyFormat, KeyOutput, Mac, Pair, Sign, Signing,
     Sm2Format, Verify, VerifyMac,
 };
+pub(crate) use self::versions::{Policy, VersionCommand};
 use crate::bench::{self, Bench};
 use crate::color::When;
 use crate::failure::Failure;
@@ -83,9 +91,18 @@ pub(crate) enum Command {
     /// Show how the daemon, its HSMs and its keys are (admin socket)
     #[command(after_help = "Example:\n  claviger status --json")]
     Status,
-    /// Make, show and switch keys
+    /// Make keys, and see to them from there to their end
     #[command(subcommand, after_help = KEY)]
     Key(KeyCommand),
+    /// Give keys names, and take them away
+    #[command(subcommand, after_help = naming::ALIAS)]
+    Alias(AliasCommand),
+    /// Group keys in projects
+    #[command(subcommand, after_help = naming::PROJECT)]
+    Project(ProjectCommand),
+    /// Make the default keys of local services
+    #[command(subcommand, after_help = naming::DEFAULT_KEY)]
+    DefaultKey(DefaultKeyCommand),
     /// Encrypt a few kilobytes under a key
     #[command(after_help = ENCRYPT)]
     Encrypt(Encrypt),
@@ -272,7 +289,31 @@ pub(crate) enum BackupCommand {
         /// The backup
         file: PathBuf,
     },
+    /// List the backups that were made, and how many keys deleted since they still hold
+    #[command(after_help = "Example:\n  claviger backup list --key alias/pay")]
+    List {
+        /// Only backups that hold this key
+        #[arg(long, value_name = "KEY")]
+        key: Option<KeyRef>,
+    },
+    /// Write the list of deleted keys to FILE, for `clavigerd restore --tombstones`
+    #[command(after_help = TOMBSTONES)]
+    Tombstones {
+        /// The file to write
+        file: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
 }
+
+const TOMBSTONES: &str = "\
+A backup brings back keys that were deleted after it was made, unless the restore is told of them.
+Write this list after deletions, and keep it where the backups are.
+
+Example:
+  claviger backup tombstones --force deleted.json
+  clavigerd restore monday.backup --tombstones deleted.json --config /etc/claviger/claviger.toml";
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
@@ -290,6 +331,9 @@ pub(crate) struct Restore {
     /// A recovery recipient's private key (PEM); not needed where the HSM still holds the root
     #[arg(long, value_name = "KEY.pem")]
     pub(crate) private_key: Option<PathBuf>,
+    /// Keys deleted since, as `claviger backup tombstones` wrote them: they stay deleted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tombstones: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -40,20 +40,10 @@ struct View {
 }
 
 pub(super) async fn create(global: &Global, screen: Screen, path: &Path, force: bool) -> Result<(), Failure> {
-    if path.exists() && !force {
-        let text = format!("{} is there already; give another name, or --force", path.display());
-        return Err(Failure::usage(text));
-    }
-    let target = regular(path)?;
+    let target = target(path, force)?;
     let client = super::connect(global).await?;
-    let unwritable = |error| {
-        Failure::usage(format!(
-            "{} can't be written: {error}; name a FILE in a directory of your own",
-            path.display()
-        ))
-    };
     // Before the backup begins, so that a path that can't be written costs nothing.
-    let mut file = PendingFile::create(target).map_err(unwritable)?;
+    let mut file = PendingFile::create(target).map_err(|error| unwritable(path, &error))?;
     let begun = client.begin_backup().await?;
     let backup_id = begun.backup_id;
     let written = match write(&client, &mut file, &begun, screen).await {
@@ -65,6 +55,22 @@ pub(super) async fn create(global: &Global, screen: Screen, path: &Path, force: 
     ended?;
     let header = BackupHeader::parse(&begun.header.0).map_err(|error| bad(path, &error))?;
     show(screen, View::new(path, &header, records, removals, bytes)).await
+}
+
+/// Where a new file is put, if it may be.
+pub(super) fn target(path: &Path, force: bool) -> Result<PathBuf, Failure> {
+    if path.exists() && !force {
+        let text = format!("{} is there already; give another name, or --force", path.display());
+        return Err(Failure::usage(text));
+    }
+    regular(path)
+}
+
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!(
+        "{} can't be written: {error}; name a FILE in a directory of your own",
+        path.display()
+    ))
 }
 
 /// Where the file is put: through a link, so that the link stays one; never in the place of
@@ -199,9 +205,12 @@ pub(super) fn restore(args: &Restore, screen: Screen) -> Failure {
     let program = daemon_program();
     let mut command = Command::new(&program);
     command.arg("restore").arg(&args.file);
-    for (flag, value) in
-        [("--config", &args.config), ("--state-dir", &args.state_dir), ("--private-key", &args.private_key)]
-    {
+    for (flag, value) in [
+        ("--config", &args.config),
+        ("--state-dir", &args.state_dir),
+        ("--private-key", &args.private_key),
+        ("--tombstones", &args.tombstones),
+    ] {
         if let Some(value) = value {
             command.arg(flag).arg(value);
         }

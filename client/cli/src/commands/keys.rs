@@ -1,17 +1,19 @@
 //! `key create`, `describe`, `list`, `enable`, `disable`.
 
-use claviger_client::client_token;
+use claviger_client::Client;
 use claviger_protocol::KeyRef;
-use claviger_protocol::body::{CreateKeyRequest, KeyStatesReply, ListKeysRequest};
+use claviger_protocol::body::{
+    CreateKeyRequest, KeyStatesReply, ListAliasKeysRequest, ListKeysRequest, ListSymmetricKeysRequest,
+};
 use claviger_protocol::names::Tags;
 
 use crate::args::{Create, Global, Keys, List};
 use crate::failure::{self, Failure, REFUSED};
 use crate::output::{Screen, fields, table};
-use crate::view::{Created, Described, KeyList, KeyOutcome, KeyStates};
+use crate::view::{AliasKeys, Created, Described, KeyList, KeyOutcome, KeyStates, ListedKey, Rotation};
 
 pub(super) async fn create(global: &Global, screen: Screen, args: Create) -> Result<(), Failure> {
-    let token = args.client_token.unwrap_or_else(client_token);
+    let token = args.token.bytes();
     let request = CreateKeyRequest {
         client_token: token,
         spec: args.spec,
@@ -27,13 +29,18 @@ pub(super) async fn create(global: &Global, screen: Screen, args: Create) -> Res
     };
     let made = super::connect_patiently(global).await?.create_key(request).await;
     let reply = made.map_err(|error| Failure::from(error).of_token(&token))?;
+    self::made(screen, &Created::from(reply)).await
+}
+
+/// Shows a new key.
+pub(super) async fn made(screen: Screen, created: &Created) -> Result<(), Failure> {
     let text = |created: &Created| {
         fields(&[
             ("key_id", Some(created.key_id.to_string())),
             ("key_version_id", created.key_version_id.map(|id| id.to_string())),
         ])
     };
-    screen.show(&Created::from(reply), text).await
+    screen.show(created, text).await
 }
 
 pub(super) async fn describe(global: &Global, screen: Screen, key: KeyRef) -> Result<(), Failure> {
@@ -44,10 +51,6 @@ pub(super) async fn describe(global: &Global, screen: Screen, key: KeyRef) -> Re
 fn key_text(key: &Described) -> String {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let tags: Vec<_> = key.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let rotation = key.rotation.as_ref().map(|rotation| {
-        let next = rotation.next.as_deref().unwrap_or("unknown");
-        format!("every {} days, next {next}", rotation.days)
-    });
     let assurance = if key.hardware { "hardware" } else { "software" };
     fields(&[
         ("key_id", Some(key.key_id.to_string())),
@@ -64,7 +67,7 @@ fn key_text(key: &Described) -> String {
         ("created", Some(format!("{} by {}", key.created_at, key.created_by))),
         ("primary version", key.primary_version_id.map(|id| id.to_string())),
         ("versions", Some(key.version_count.to_string())),
-        ("rotation", rotation),
+        ("rotation", key.rotation.as_ref().map(rotation_text)),
         ("deletion date", key.deletion_date.clone()),
         ("erased", key.erased_at.clone()),
         ("deletion protection", key.deletion_protection.then(|| "on".to_owned())),
@@ -72,36 +75,59 @@ fn key_text(key: &Described) -> String {
     ])
 }
 
+/// A rotation policy on one line.
+pub(super) fn rotation_text(rotation: &Rotation) -> String {
+    let next = rotation.next.as_deref().unwrap_or("unknown");
+    let last = rotation.last.as_ref().map(|last| format!(", last {last}")).unwrap_or_default();
+    format!("every {} days{last}, next {next}", rotation.days)
+}
+
 pub(super) async fn list(global: &Global, screen: Screen, args: List) -> Result<(), Failure> {
-    let request = ListKeysRequest {
-        state: args.state,
-        spec: args.spec,
-        project: args.project,
-        tag: args.tag,
-        limit: args.limit,
-        page: args.page.unwrap_or_default().0.into(),
+    let client = super::connect(global).await?;
+    if args.aliased {
+        return list_aliased(&client, screen, args).await;
+    }
+    let (limit, page) = (args.paging.limit, args.paging.page().into());
+    let List { state, spec, project, tag, symmetric, .. } = args;
+    let reply = if symmetric {
+        client.list_symmetric_keys(ListSymmetricKeysRequest { state, project, limit, page }).await?
+    } else {
+        client.list_keys(ListKeysRequest { state, spec, project, tag, limit, page }).await?
     };
-    let reply = super::connect(global).await?.list_keys(request).await?;
     screen.show(&KeyList::from(reply), list_text).await
 }
 
+async fn list_aliased(client: &Client, screen: Screen, args: List) -> Result<(), Failure> {
+    let limit = args.paging.limit;
+    let request = ListAliasKeysRequest { project: args.project, limit, page: args.paging.page().into() };
+    let reply = client.list_alias_keys(request).await?;
+    let text = |list: &AliasKeys| {
+        let row = |named: &crate::view::Named| {
+            std::iter::once(named.alias.clone()).chain(cells(&named.key)).collect::<Vec<_>>()
+        };
+        let rows: Vec<_> = list.keys.iter().map(row).collect();
+        let heading = ["ALIAS", "KEY ID", "SPEC", "STATE", "PROTECTION", "PROJECT", "CREATED"];
+        table(&heading, &rows) + &more(list.next_page.as_deref())
+    };
+    screen.show(&AliasKeys::from(reply), text).await
+}
+
+/// A key's line in a list.
+fn cells(key: &ListedKey) -> impl Iterator<Item = String> {
+    let cells = [key.spec, key.state, key.protection, &key.project, &key.created_at].map(str::to_owned);
+    std::iter::once(key.key_id.to_string()).chain(cells)
+}
+
+/// What a list says at its end where there is another page.
+pub(super) fn more(next_page: Option<&str>) -> String {
+    next_page.map(|next| format!("there are more: --page {next}\n")).unwrap_or_default()
+}
+
 fn list_text(list: &KeyList) -> String {
-    let rows: Vec<_> = list
-        .keys
-        .iter()
-        .map(|key| {
-            let cells = [key.spec, key.state, key.protection, &key.project, &key.created_at];
-            let id = key.key_id.to_string();
-            std::iter::once(id).chain(cells.map(str::to_owned)).chain([key.aliases.join(",")]).collect()
-        })
-        .collect();
-    let mut out = table(&["KEY ID", "SPEC", "STATE", "PROTECTION", "PROJECT", "CREATED", "ALIASES"], &rows);
-    if let Some(next) = &list.next_page {
-        out.push_str("there are more: --page ");
-        out.push_str(next);
-        out.push('\n');
-    }
-    out
+    let row = |key: &ListedKey| cells(key).chain([key.aliases.join(",")]).collect();
+    let rows: Vec<_> = list.keys.iter().map(row).collect();
+    let heading = ["KEY ID", "SPEC", "STATE", "PROTECTION", "PROJECT", "CREATED", "ALIASES"];
+    table(&heading, &rows) + &more(list.next_page.as_deref())
 }
 
 pub(super) async fn enable(global: &Global, screen: Screen, args: Keys) -> Result<u8, Failure> {
@@ -115,7 +141,7 @@ pub(super) async fn disable(global: &Global, screen: Screen, args: Keys) -> Resu
 }
 
 /// Prints each key's result; any that failed makes the command fail.
-async fn states(screen: Screen, reply: KeyStatesReply) -> Result<u8, Failure> {
+pub(super) async fn states(screen: Screen, reply: KeyStatesReply) -> Result<u8, Failure> {
     let named: Vec<KeyRef> = reply.results.iter().map(|result| result.key.clone()).collect();
     let view = KeyStates::from(reply);
     screen.show(&view, |view| done_text(&named, view)).await?;

@@ -5,10 +5,15 @@ mod crypto;
 mod daemon;
 mod data_keys;
 mod delivery;
+mod imports;
 mod keys;
+mod life;
 mod macs;
 mod manual;
+mod naming;
 mod pairs;
+mod tombstones;
+mod versions;
 
 use std::time::Duration;
 
@@ -32,6 +37,12 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
         Command::Key(KeyCommand::Enable(args)) => return keys::enable(global, screen, args).await,
         Command::Key(KeyCommand::Disable(args)) => return keys::disable(global, screen, args).await,
         Command::Key(KeyCommand::PublicKey(args)) => pairs::public_key(global, screen, args).await?,
+        Command::Key(KeyCommand::Life(command)) => return life::run(global, screen, command).await,
+        Command::Key(KeyCommand::Version(command)) => return versions::run(global, screen, command).await,
+        Command::Key(KeyCommand::Import(command)) => return imports::run(global, screen, command).await,
+        Command::Alias(command) => naming::alias(global, screen, command).await?,
+        Command::Project(command) => return naming::project(global, screen, command).await,
+        Command::DefaultKey(command) => naming::default_key(global, screen, command).await?,
         Command::Encrypt(args) => crypto::encrypt(global, screen, args).await?,
         Command::Decrypt(args) => crypto::decrypt(global, screen, args).await?,
         Command::ReEncrypt(args) => crypto::re_encrypt(global, screen, args).await?,
@@ -55,6 +66,10 @@ pub(crate) async fn run(cli: Cli, screen: Screen) -> Result<u8, Failure> {
             backup::create(global, screen, &file, force).await?;
         }
         Command::Backup(BackupCommand::Verify { file }) => backup::verify(global, screen, &file).await?,
+        Command::Backup(BackupCommand::List { key }) => tombstones::list(global, screen, key).await?,
+        Command::Backup(BackupCommand::Tombstones { file, force }) => {
+            tombstones::write(global, screen, &file, force).await?;
+        }
         Command::Restore(args) => return Err(backup::restore(&args, screen)),
         Command::Random(args) => crypto::random(global, screen, args).await?,
         Command::Completions { shell } => manual::completions(shell).await?,

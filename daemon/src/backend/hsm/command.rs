@@ -3,7 +3,7 @@
 
 pub use claviger_protocol::blob::RESERVED_SALT;
 use claviger_protocol::{
-    EncryptionAlgorithm, KeySpec, KeyUsage, MacAlgorithm, SecretBytes, SigningAlgorithm,
+    EncryptionAlgorithm, ImportAlgorithm, KeySpec, KeyUsage, MacAlgorithm, SecretBytes, SigningAlgorithm,
 };
 
 /// A PKCS#11 object of a session, valid in one epoch of one member only.
@@ -125,6 +125,18 @@ pub struct Wrapped {
     pub blob: Vec<u8>,
 }
 
+/// A pair of the token's that somebody's material was encrypted to, made as any pair that
+/// decrypts and kept wrapped like one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappingKey {
+    /// The private key.
+    pub wrapped: Wrapped,
+    /// RSA of some size, or SM2.
+    pub spec: KeySpec,
+    /// SubjectPublicKeyInfo (DER).
+    pub public_key: Vec<u8>,
+}
+
 /// A command to a member. Secrets in it are wiped when it is dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -231,6 +243,47 @@ pub enum Command {
         /// The message.
         message: SecretBytes,
     },
+    /// Brings somebody's material into the token without its ever being outside: a block to
+    /// the wrapping key and, under what that opens to, AES-KWP. The material is wrapped under
+    /// the root, and nothing stays in the token. Whatever is wrong with what was sent is
+    /// [`HsmError::AuthenticationFailed`]. → [`Answer::Imported`] for secret keys,
+    /// [`Answer::GeneratedPair`] for pairs, [`Answer::NotInside`] where this token can't
+    Import {
+        /// The wrapping key.
+        key: WrappingKey,
+        /// How the block was encrypted.
+        algorithm: ImportAlgorithm,
+        /// What the wrapping key opens.
+        block: Vec<u8>,
+        /// What opens under AES-KWP with that for a key; none where that is the material.
+        inner: Option<Vec<u8>>,
+        /// What the material is to be.
+        spec: KeySpec,
+        /// What it will be used as.
+        template: Template,
+    },
+    /// Opens a block with a wrapping key; the errors are those of [`Command::Import`], and
+    /// [`HsmError::Unsupported`] where the token can't. → [`Answer::Bytes`], in the clear
+    OpenBlock {
+        /// The wrapping key.
+        key: WrappingKey,
+        /// How the block was encrypted.
+        algorithm: ImportAlgorithm,
+        /// What it opens.
+        block: Vec<u8>,
+    },
+    /// Puts material that was in the daemon's memory into the token, and wraps it under the
+    /// root; nothing stays in the token. → as [`Command::Import`]
+    Adopt {
+        /// A secret key, or the PKCS#8 of a private one.
+        material: SecretBytes,
+        /// What it is to be.
+        spec: KeySpec,
+        /// What it will be used as.
+        template: Template,
+        /// SubjectPublicKeyInfo (DER) of a pair; empty for secret keys.
+        public_key: Vec<u8>,
+    },
     /// As [`Command::GcmSeal`] under the root's `seal` key, nonce from the
     /// token's generator and put before the ciphertext. Only for the domain key.
     /// → [`Answer::Bytes`]: nonce ‖ ciphertext ‖ tag
@@ -273,13 +326,25 @@ pub enum Answer {
         /// Its check value.
         check_value: CheckValue,
     },
-    /// A new key pair.
+    /// A new key pair, or one that was imported.
     GeneratedPair {
         /// The private key, wrapped under the root.
         wrapped: Wrapped,
         /// SubjectPublicKeyInfo (DER).
         public_key: Vec<u8>,
     },
+    /// A secret key that was imported.
+    Imported {
+        /// Wrapped under the root.
+        wrapped: Wrapped,
+        /// Its check value.
+        check_value: CheckValue,
+        /// What tells this material from every other; `import_value.rs` says how.
+        value: SecretBytes,
+    },
+    /// The token can't open that by itself; through the daemon's memory it may still come
+    /// in. Nothing was done.
+    NotInside,
 }
 
 /// What went wrong at a member, by what can be done about it.

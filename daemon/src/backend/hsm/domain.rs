@@ -30,11 +30,12 @@
 //! | `claviger/v1/record-mac` | MAC of store records |
 //! | `claviger/v1/software-seal` | sealing of SOFTWARE material |
 //! | `claviger/v1/import-fingerprint` | fingerprints of imported material |
+//! | `claviger/v1/import-token` | MAC of import tokens |
 //! | `claviger/v1/credentials` | sealing of credentials |
 //! | `claviger/v1/backup` | backups |
 //! | `claviger/v1/audit` | hashes of encryption contexts in the audit log |
 //!
-//! Import and credentials are reserved.
+//! Credentials are reserved.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,8 @@ pub struct DomainKeys {
     software_seal: Zeroizing<[u8; KEY_LEN]>,
     audit: Zeroizing<[u8; KEY_LEN]>,
     backup: Zeroizing<[u8; KEY_LEN]>,
+    import_fingerprint: Zeroizing<[u8; KEY_LEN]>,
+    import_token: Zeroizing<[u8; KEY_LEN]>,
 }
 
 impl DomainKeys {
@@ -148,6 +151,8 @@ impl DomainKeys {
             software_seal: expand(&root, b"claviger/v1/software-seal")?,
             audit: expand(&root, b"claviger/v1/audit")?,
             backup: expand(&root, b"claviger/v1/backup")?,
+            import_fingerprint: expand(&root, b"claviger/v1/import-fingerprint")?,
+            import_token: expand(&root, b"claviger/v1/import-token")?,
         })
     }
 
@@ -167,6 +172,18 @@ impl DomainKeys {
     #[must_use]
     pub fn backup(&self) -> &[u8; KEY_LEN] {
         &self.backup
+    }
+
+    /// Key of the fingerprints that tie a key to its first imported material.
+    #[must_use]
+    pub fn import_fingerprint(&self) -> &[u8; KEY_LEN] {
+        &self.import_fingerprint
+    }
+
+    /// Key of the MAC over import tokens.
+    #[must_use]
+    pub fn import_token(&self) -> &[u8; KEY_LEN] {
+        &self.import_token
     }
 
     /// Key of the hashes that stand for encryption contexts in the audit log.
@@ -424,6 +441,14 @@ mod tests {
         assert_eq!(
             hex::encode(keys.software_seal()),
             "a806d469f4099920a1cf3f585bfff5e94099b006342beff0378ace45e8bcf4d3"
+        );
+        assert_eq!(
+            hex::encode(keys.import_fingerprint()),
+            "5ed027913cf6c144f4c98eaa78eaf3970eef413c36ad9e12f5da8733faf2e984"
+        );
+        assert_eq!(
+            hex::encode(keys.import_token()),
+            "3c6c994ecee5f1a78477a3a8f0e161426af1a6084ac873aee8a0f6c38203986a"
         );
     }
 }

@@ -84,9 +84,13 @@ fn about_data(rv: &RvError, doing: Doing, text: &str) -> Option<Verdict> {
             | RvError::DataLenRange
             | RvError::ArgumentsBad
     );
+    // A vendor's own code, or one of a later standard: what is wrong with a ciphertext, or the
+    // token's end. Anyone could end it, if it were taken at its worst.
+    let says_what_only_it_knows = matches!(rv, RvError::VendorDefined(_) | RvError::UnknownErrorCode(_));
     match doing {
         Doing::Opening if says_data => Some(Verdict::Known(HsmError::AuthenticationFailed)),
         Doing::Unwrapping if says_data => Some(Verdict::Known(HsmError::CheckValueMismatch)),
+        Doing::Opening if says_what_only_it_knows => Some(Verdict::Ambiguous(text.to_owned())),
         Doing::Opening | Doing::Unwrapping if says_nothing => Some(Verdict::Ambiguous(text.to_owned())),
         Doing::Using | Doing::Rooted | Doing::Opening | Doing::Unwrapping => None,
     }
@@ -152,6 +156,10 @@ mod tests {
             assert!(matches!(sort(rv, Doing::Opening), Verdict::Ambiguous(_)));
             assert!(matches!(sort(rv, Doing::Unwrapping), Verdict::Ambiguous(_)));
             assert!(matches!(sort(rv, Doing::Using), Verdict::Known(HsmError::Unavailable(_))));
+        }
+        for rv in [RvError::VendorDefined(0x8000_0011), RvError::UnknownErrorCode(0x1FF)] {
+            assert!(matches!(sort(rv, Doing::Opening), Verdict::Ambiguous(_)), "{rv:?}");
+            assert!(matches!(sort(rv, Doing::Using), Verdict::Known(_)), "{rv:?}");
         }
     }
 

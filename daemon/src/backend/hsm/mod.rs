@@ -21,6 +21,7 @@ mod embedded;
 mod failure;
 pub(crate) mod files;
 mod handover;
+mod import_value;
 mod init;
 mod intent;
 mod library;
@@ -37,6 +38,7 @@ mod roots;
 mod scrap;
 mod selftest;
 mod template;
+mod wrapping;
 
 pub use embedded::make as make_embedded;
 pub use init::{InitReport, init};

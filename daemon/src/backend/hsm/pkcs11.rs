@@ -1,8 +1,9 @@
 //! Commands carried out on a session of a PKCS#11 token. What lives here: what each
 //! command is, in PKCS#11 calls, and that nothing it makes is left behind. What must
 //! not: threads, queues, retries, logging in. Secret keys are in `secrets.rs`, pairs in
-//! `pairs.rs`.
+//! `pairs.rs`, what is brought from outside in `imports.rs`.
 
+mod imports;
 mod pairs;
 mod secrets;
 
@@ -239,6 +240,13 @@ impl Token for Pkcs11Token {
                 self.decrypt(*object, *algorithm, ciphertext)
             }
             Command::Mac { object, algorithm, message } => self.mac(*object, *algorithm, message.expose()),
+            Command::Import { key, algorithm, block, inner, spec, template } => {
+                self.import(key, *algorithm, block, inner.as_deref(), (*spec, *template))
+            }
+            Command::OpenBlock { key, algorithm, block } => self.open_block(key, *algorithm, block),
+            Command::Adopt { material, spec, template, public_key } => {
+                self.adopt(material, (*spec, *template), public_key)
+            }
             Command::RootSeal { aad, plaintext } => {
                 self.root_seal(aad, plaintext.expose()).map(|sealed| Answer::Bytes(sealed.into()))
             }

@@ -103,8 +103,8 @@ pub(super) fn sign(
     let signature = session.sign(&mechanism, key.handle, digest)?;
     let length = 2 * coordinate_len(key.spec).unwrap_or_default();
     let der = algorithm == SigningAlgorithm::Sm2Dsa && means.forms().sm2_signature == Form::Der;
-    // Written anew either way: some tokens' DER has leading zeros too many.
-    let raw = if der { encoding::ecdsa_from_der(&signature, length / 2) } else { Some(signature) };
+    // Written anew either way: some tokens' DER has zeros too many or too few.
+    let raw = if der { encoding::ecdsa_from_token(&signature, length / 2) } else { Some(signature) };
     raw.filter(|raw| raw.len() == length)
         .and_then(|raw| encoding::ecdsa_to_der(&raw))
         .ok_or_else(|| fault("the token's signature is malformed"))
@@ -126,7 +126,10 @@ pub(super) fn decrypt(
     let wrong = || Trouble::Known(HsmError::AuthenticationFailed);
     let (mechanism, padded) = means.decryption(algorithm)?;
     let Some(modulus) = modulus_len(key.spec) else {
-        let raw = encoding::sm2_cipher_from_der(ciphertext).ok_or_else(wrong)?;
+        // No token is trusted to look at the point: one off the curve gives the key away.
+        let raw = encoding::sm2_cipher_from_der(ciphertext)
+            .filter(|raw| software::sm2_may_open(raw))
+            .ok_or_else(wrong)?;
         let sent = if means.forms().sm2_ciphertext == Form::Raw { raw.as_slice() } else { ciphertext };
         return Ok(SecretBytes::new(session.decrypt(&mechanism, key.handle, sent)?));
     };
@@ -137,10 +140,8 @@ pub(super) fn decrypt(
     if !padded {
         return Ok(SecretBytes::new(opened.to_vec()));
     }
-    // Raw RSA gives a number, which some tokens write without its leading zeros.
-    let zeros = modulus.checked_sub(opened.len()).ok_or_else(|| fault("the token decrypted to too much"))?;
-    let mut block = Zeroizing::new(vec![0; modulus]);
-    block[zeros..].copy_from_slice(&opened);
+    let block = encoding::left_padded(&opened, modulus);
+    let block = block.ok_or_else(|| fault("the token decrypted to too much"))?;
     encoding::oaep_decode(&block).ok_or_else(wrong)
 }
 

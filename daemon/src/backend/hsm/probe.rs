@@ -1,8 +1,8 @@
 //! What a token can do, as found when it was opened: `hsm probe`, and the reason why
 //! a key spec is off.
 
-use claviger_hsm_profiles::Profile;
-use claviger_protocol::{KeySpec, KeyUsage};
+use claviger_hsm_profiles::{MechanismUse, Profile};
+use claviger_protocol::{ImportAlgorithm, KeySpec, KeyUsage, WrappingKeySpec};
 use serde::{Deserialize, Serialize};
 
 use super::means::Means;
@@ -129,6 +129,29 @@ impl ProbeReport {
             (*spec, reasons.len() < usages.len(), text)
         };
         KeySpec::ALL.iter().map(one).collect()
+    }
+
+    /// Whether a mechanism is in the profile and passed.
+    #[must_use]
+    pub fn passed(&self, used: MechanismUse) -> bool {
+        self.mechanisms.iter().any(|tested| tested.used_for == used.name() && tested.ok)
+    }
+
+    /// Whether the token makes wrapping keys of a spec and opens what was encrypted to them
+    /// by an algorithm.
+    #[must_use]
+    pub fn imports(&self, wrapping: WrappingKeySpec, algorithm: ImportAlgorithm) -> bool {
+        let spec = match wrapping {
+            WrappingKeySpec::Rsa2048 => KeySpec::Rsa2048,
+            WrappingKeySpec::Rsa3072 => KeySpec::Rsa3072,
+            WrappingKeySpec::Rsa4096 => KeySpec::Rsa4096,
+            WrappingKeySpec::Sm2 => KeySpec::Sm2,
+        };
+        // Pairs that decrypt have all of OAEP.
+        let padding = algorithm != ImportAlgorithm::RsaesPkcs1V15
+            || self.passed(MechanismUse::RsaPkcsUnwrap)
+            || self.passed(MechanismUse::RsaX509Sign);
+        padding && self.unavailable(spec, KeyUsage::EncryptDecrypt).is_none()
     }
 
     /// Whether every mechanism passed.

@@ -2,7 +2,7 @@
 //! time a member is opened: a number means what the token makes of it, so nothing is
 //! used before it has given an answer that was computed elsewhere. What a test makes
 //! in the token it destroys again. Secrets other than AES are in `secrets.rs`, pairs in
-//! `pairs.rs`, SM3 and SM4 in `sm.rs`.
+//! `pairs.rs`, SM3 and SM4 in `sm.rs`, wrapping keys of imports in `imports.rs`.
 
 use aws_lc_rs::aead;
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
@@ -22,6 +22,7 @@ use super::probe::{MechanismReport, ProbeReport, RANDOM};
 use super::scrap::Scrap;
 use super::template::{self, Usage};
 
+mod imports;
 mod pairs;
 mod secrets;
 mod sm;
@@ -69,6 +70,8 @@ fn one(session: &Session, means: &Means, used: MechanismUse) -> Result<(), Strin
         MechanismUse::RsaOaepSha256 | MechanismUse::RsaX509 => {
             pairs::decrypts(session, means, K::Rsa2048, E::RsaesOaepSha256)
         }
+        MechanismUse::RsaPkcsUnwrap => imports::pkcs1_unwrap(session, means),
+        MechanismUse::RsaX509Sign => imports::raw_sign(session, means),
         MechanismUse::EcKeyPairGen => pairs::generates(session, means, &[K::EcP256, K::EcP384]),
         MechanismUse::Ecdsa => pairs::signs(session, means, &[K::EcP256, K::EcP384], &pairs::ECDSA),
         MechanismUse::GenericSecretKeyGen => secrets::generic_secret_key_gen(session),
@@ -116,9 +119,9 @@ const fn callable(used: MechanismUse) -> Option<MechanismType> {
         MechanismUse::RsaOaep | MechanismUse::RsaOaepSha1 | MechanismUse::RsaOaepSha256 => {
             MechanismType::RSA_PKCS_OAEP
         }
-        MechanismUse::RsaPkcs => MechanismType::RSA_PKCS,
+        MechanismUse::RsaPkcs | MechanismUse::RsaPkcsUnwrap => MechanismType::RSA_PKCS,
         MechanismUse::RsaPss => MechanismType::RSA_PKCS_PSS,
-        MechanismUse::RsaX509 => MechanismType::RSA_X_509,
+        MechanismUse::RsaX509 | MechanismUse::RsaX509Sign => MechanismType::RSA_X_509,
         MechanismUse::EcKeyPairGen => MechanismType::ECC_KEY_PAIR_GEN,
         MechanismUse::Ecdsa => MechanismType::ECDSA,
         MechanismUse::GenericSecretKeyGen => MechanismType::GENERIC_SECRET_KEY_GEN,

@@ -4,12 +4,14 @@
 //! token's defaults.
 
 use claviger_protocol::KeySpec;
+use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::types::Ulong;
 
 use super::command::{HsmError, Template};
 use super::means::Means;
 use super::private::{modulus_len, unfit};
+use super::wrapping::Does;
 
 /// 32 bytes, where the call decides a key's length.
 pub(super) fn aes_length() -> Attribute {
@@ -170,14 +172,50 @@ pub(super) fn unwrapped_private(
     Ok(out)
 }
 
+/// A private key that is there to be wrapped once and destroyed.
+pub(super) fn passing_private(
+    means: &Means,
+    spec: KeySpec,
+    template: Template,
+) -> Result<Vec<Attribute>, HsmError> {
+    let mut out = private(means, spec, template)?;
+    out.push(Attribute::Extractable(true));
+    Ok(out)
+}
+
+/// A wrapping key for imports, unwrapped for one call: it does one thing, by one mechanism.
+pub(super) fn wrapping_private(
+    means: &Means,
+    spec: KeySpec,
+    does: Does,
+    mechanism: &Mechanism<'_>,
+) -> Result<Vec<Attribute>, HsmError> {
+    let mut out = vec![
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::KeyType(means.key_type(spec)?),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(does == Does::Sign),
+        Attribute::SignRecover(false),
+        Attribute::Decrypt(does == Does::Decrypt),
+        Attribute::Derive(false),
+        Attribute::Unwrap(does == Does::Unwrap),
+    ];
+    if means.restricts() {
+        out.push(Attribute::AllowedMechanisms(vec![mechanism.mechanism_type()]));
+    }
+    Ok(out)
+}
+
 /// A new pair: the public key to be read, the private key to be wrapped, both once.
 pub(super) fn passing_pair(
     means: &Means,
     spec: KeySpec,
     template: Template,
 ) -> Result<(Vec<Attribute>, Vec<Attribute>), HsmError> {
-    let mut private = private(means, spec, template)?;
-    private.push(Attribute::Extractable(true));
+    let private = passing_private(means, spec, template)?;
     let mut public = vec![
         Attribute::Token(false),
         Attribute::Private(false),

@@ -13,6 +13,7 @@ mod public;
 mod sm2;
 #[cfg(test)]
 mod tests;
+mod unwrapping;
 
 pub use blob::SoftwareKey;
 // For tests that compare it with a token's under the same material.
@@ -22,7 +23,10 @@ pub use mac::{MacKey, digest};
 pub use material::{check_value, open_material, seal_material};
 pub use private::PrivateKey;
 pub use public::PublicKey;
-pub use sm2::DEFAULT_USER_ID as SM2_DEFAULT_USER_ID;
+pub(in crate::backend) use sm2::sm2_pair;
+pub use sm2::{DEFAULT_USER_ID as SM2_DEFAULT_USER_ID, may_open as sm2_may_open};
+pub use unwrapping::{UnwrappingKey, import_value};
+pub(in crate::backend) use unwrapping::{read_pair, sm4_ecb_decrypt};
 
 use claviger_protocol::Code;
 

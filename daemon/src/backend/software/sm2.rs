@@ -160,19 +160,25 @@ impl Sm2Private {
 
     /// Opens a GM/T 0009 ciphertext; `None` for everything that doesn't open.
     pub(super) fn decrypt(&self, der: &[u8]) -> Option<SecretBytes> {
-        let raw = encoding::sm2_cipher_from_der(der)?;
+        let raw = encoding::sm2_cipher_from_der(der).filter(|raw| may_open(raw))?;
         let (c1, rest) = raw.split_at_checked(1 + 2 * SM2_LEN)?;
         let (c3, c2) = rest.split_at_checked(SM2_LEN)?;
-        if c2.len() > MAX_PLAINTEXT {
-            return None;
-        }
-        // A point off the curve is refused here: it could give the scalar away.
         let shared = Shared::new(&PublicKey::from_sec1_bytes(c1).ok()?, &self.scalar);
         let mut text = Zeroizing::new(c2.to_vec());
         // A key stream of zeros alone is refused (section 7.1, B4).
         let good = shared.apply(&mut text) & shared.c3(&text).ct_eq(c3);
         if bool::from(good) { Some(SecretBytes::new(std::mem::take(&mut *text))) } else { None }
     }
+}
+
+/// Whether 04 ‖ x ‖ y ‖ C3 ‖ C2 may be opened at all, here or in a token: its point is on the
+/// curve, as one off it could give the scalar away, and its text isn't over the longest.
+#[must_use]
+pub fn may_open(raw: &[u8]) -> bool {
+    let text = raw.len().saturating_sub(1 + 3 * SM2_LEN);
+    let point = raw.get(..1 + 2 * SM2_LEN);
+    (1..=MAX_PLAINTEXT).contains(&text)
+        && point.is_some_and(|point| PublicKey::from_sec1_bytes(point).is_ok())
 }
 
 /// x2 ‖ y2 of the point that sender and receiver alone can compute.
@@ -274,6 +280,11 @@ impl Sm2Public {
         None
     }
 }
+
+mod pkcs8;
+
+pub(super) use pkcs8::read as read_pkcs8;
+pub(in crate::backend) use pkcs8::sm2_pair;
 
 #[cfg(test)]
 mod tests;

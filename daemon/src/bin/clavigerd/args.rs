@@ -145,6 +145,10 @@ pub(crate) enum Command {
         /// needed where the HSM still holds the domain's root.
         #[arg(long, value_name = "KEY.pem")]
         private_key: Option<PathBuf>,
+        /// Keys that were deleted since, as `claviger backup tombstones` wrote them: they
+        /// don't come back to life.
+        #[arg(long, value_name = "FILE")]
+        tombstones: Option<PathBuf>,
         /// One JSON object instead of text.
         #[arg(long)]
         json: bool,

@@ -103,8 +103,9 @@ fn run(cli: Cli) -> Result<(), Failed> {
             say(&format!("{}: the configuration is good", config.display()))
         }
         Some(Command::Hsm(command)) => tools::tools(command),
-        Some(Command::Restore { file, private_key, json, place }) => {
-            tools::restore_backup(&place, &file, private_key.as_deref(), json)
+        Some(Command::Restore { file, private_key, tombstones, json, place }) => {
+            let from = tools::Backup { file, private_key, tombstones };
+            tools::restore_backup(&place, &from, json)
         }
         Some(Command::Completions { shell }) => tools::completions(shell),
         Some(Command::Man { dir }) => manual::pages(&dir),

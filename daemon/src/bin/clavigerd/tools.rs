@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::CommandFactory;
@@ -59,19 +59,22 @@ fn making(made: Step) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-pub(crate) fn restore_backup(
-    run: &Run,
-    file: &Path,
-    private_key: Option<&Path>,
-    json: bool,
-) -> Result<(), Failed> {
+/// What a domain is restored from.
+pub(crate) struct Backup {
+    pub(crate) file: PathBuf,
+    pub(crate) private_key: Option<PathBuf>,
+    pub(crate) tombstones: Option<PathBuf>,
+}
+
+pub(crate) fn restore_backup(run: &Run, from: &Backup, json: bool) -> Result<(), Failed> {
     let config = place(run)?;
     logs::start(&LogConfig::default());
     let edge = Edge::system();
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Failed::other)?;
     step(json, "reading the whole backup, then writing the store");
-    let done =
-        runtime.block_on(restore::restore(&config, file, private_key, &edge)).map_err(Failed::other)?;
+    let (private_key, tombstones) = (from.private_key.as_deref(), from.tombstones.as_deref());
+    let restoring = restore::restore(&config, &from.file, private_key, tombstones, &edge);
+    let done = runtime.block_on(restoring).map_err(Failed::other)?;
     let totals = done.totals.unwrap_or_default();
     if json {
         return say(&serde_json::json!({
@@ -79,6 +82,7 @@ pub(crate) fn restore_backup(
             "root_generation": done.root_generation,
             "records": done.totals.map(|totals| totals.puts),
             "removals": done.totals.map(|totals| totals.deletes),
+            "kept_deleted": done.buried,
         })
         .to_string());
     }
@@ -86,6 +90,9 @@ pub(crate) fn restore_backup(
         "restored domain {} with root generation {}: {} records; start the daemon",
         done.domain, done.root_generation, totals.puts
     ))?;
+    for key_id in &done.buried {
+        say(&format!("key {key_id} was deleted after the backup was made: it stays deleted"))?;
+    }
     match private_key {
         Some(_) => say("remove the private key from this machine"),
         None => Ok(()),

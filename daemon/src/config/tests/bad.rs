@@ -201,6 +201,18 @@ const BAD: &[(&str, &str)] = &[
         "c.toml:6: limits.max_batch: found 1025, expected a whole number from 1 to 1024",
     ),
     (
+        "$M[limits]\ndeletion_days_min = 6\n",
+        "c.toml:6: limits.deletion_days_min: found 6, expected a whole number from 7 to 1096",
+    ),
+    (
+        "$M[limits]\ndeletion_days_max = 1097\n",
+        "c.toml:6: limits.deletion_days_max: found 1097, expected a whole number from 7 to 1096",
+    ),
+    (
+        "$M[limits]\nassociation_days = -1\n",
+        "c.toml:6: limits.association_days: found -1, expected a whole number from 0 to 3650",
+    ),
+    (
         "$M[limits]\nmax_batch = \"10\"\n",
         "c.toml:6: limits.max_batch: found \"10\", expected a whole number from 1 to 1024",
     ),

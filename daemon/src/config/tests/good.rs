@@ -14,7 +14,7 @@ fn one_member_is_enough_and_the_rest_has_defaults() {
     assert_eq!((config.admin.mode, &config.admin.owner, &config.admin.group), (0o600, &None, &None));
     assert!(config.endpoints.is_empty() && config.metrics.is_none());
     assert_eq!(config.log, LogConfig { format: LogFormat::Auto, level: "info".into() });
-    assert_eq!(config.limits, Limits { deletion_days_min: 0, ..Limits::default() });
+    assert_eq!(config.limits, Limits::default());
     let [member] = config.hsm.as_slice() else { panic!("one member") };
     assert_eq!((member.name.as_str(), member.profile.name.as_str()), ("a", "embedded"));
     assert_eq!(member.source, TokenSource::Embedded { dir: "/var/lib/claviger/token".into() });
@@ -142,7 +142,10 @@ fn dev_needs_nothing_and_keeps_everything_under_its_directory() {
     let [member] = config.hsm.as_slice() else { panic!("one member") };
     assert_eq!(member.source, TokenSource::Embedded { dir: "/tmp/dev/token".into() });
     assert_eq!(member.pin, PinSource::File("/tmp/dev/token/pin".into()));
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(
+        config.limits,
+        Limits { deletion_days_min: 0, erase_after: Duration::ZERO, ..Limits::default() }
+    );
 }
 
 #[test]

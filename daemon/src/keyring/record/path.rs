@@ -71,8 +71,16 @@ pub const PROJECTS: &[u8] = b"p/";
 pub const NUMBERS: &[u8] = b"n/";
 /// All associations.
 pub const ASSOCIATIONS: &[u8] = b"s/";
-/// Everything that falls due.
+/// All wrapping keys of imports.
+pub const IMPORTS: &[u8] = b"w/";
+/// Everything that falls due, but rotations and erasures.
 pub const DUE: &[u8] = b"d/";
+/// Rotations that fall due.
+pub const ROTATIONS: &[u8] = b"r/";
+/// All backups that were made.
+pub const BACKUPS: &[u8] = b"b/";
+/// Erasures that fall due.
+pub const ERASURES: &[u8] = b"e/";
 
 /// A project.
 #[must_use]
@@ -123,18 +131,39 @@ pub fn number_in(path: &[u8]) -> Option<u32> {
     Some(u32::MAX - u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// What falls due with an id at a time; in the order of time.
+/// All wrapping keys that were given out for a key.
 #[must_use]
-pub fn due(at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
+pub fn imports_of(key_id: Uuid) -> Vec<u8> {
+    [IMPORTS, key_id.as_bytes()].concat()
+}
+
+/// What an import token stands for.
+#[must_use]
+pub fn import(key_id: Uuid, import_id: Uuid) -> Vec<u8> {
+    [IMPORTS, key_id.as_bytes(), import_id.as_bytes()].concat()
+}
+
+/// What falls due with an id at a time, among [`DUE`], [`ROTATIONS`] or [`ERASURES`]; in the
+/// order of time.
+#[must_use]
+pub fn due(among: &[u8], at: Timestamp, kind: u8, id: Uuid) -> Vec<u8> {
     // The sign bit turned over: earlier times sort before later ones, those before 1970 too.
     let ordered = (at ^ Timestamp::MIN).to_be_bytes();
-    [DUE, &ordered, &[kind], id.as_bytes()].concat()
+    [among, &ordered, &[kind], id.as_bytes()].concat()
+}
+
+/// A backup that was begun at a time; the latest comes first.
+#[must_use]
+pub fn backup(at: Timestamp, backup_id: Uuid) -> Vec<u8> {
+    let ordered = (!(at ^ Timestamp::MIN)).to_be_bytes();
+    [BACKUPS, &ordered, backup_id.as_bytes()].concat()
 }
 
 /// Time, kind and id of what falls due.
 #[must_use]
 pub fn due_parts(path: &[u8]) -> Option<(Timestamp, u8, Uuid)> {
-    let (time, rest) = path.strip_prefix(DUE)?.split_first_chunk::<8>()?;
+    let rest = [DUE, ROTATIONS, ERASURES].iter().find_map(|among| path.strip_prefix(*among))?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
     let (kind, id) = rest.split_first()?;
     Some((Timestamp::from_be_bytes(*time) ^ Timestamp::MIN, *kind, Uuid::from_slice(id).ok()?))
 }
@@ -147,12 +176,18 @@ mod tests {
     fn what_falls_due_is_in_the_order_of_time() {
         let id = Uuid::from_u128(7);
         let times = [Timestamp::MIN, -1, 0, 1, 1_700_000_000_000, Timestamp::MAX];
-        let paths: Vec<_> = times.iter().map(|at| due(*at, 2, id)).collect();
+        let paths: Vec<_> = times.iter().map(|at| due(DUE, *at, 2, id)).collect();
         assert!(paths.is_sorted());
         for (at, path) in times.iter().zip(&paths) {
             assert_eq!(due_parts(path), Some((*at, 2, id)));
         }
         assert_eq!(due_parts(b"d/short"), None);
+    }
+
+    #[test]
+    fn the_latest_backup_comes_first() {
+        let paths: Vec<_> = [2, 1, -1].map(|at| backup(at, Uuid::nil())).into();
+        assert!(paths.is_sorted());
     }
 
     #[test]

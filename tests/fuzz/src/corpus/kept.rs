@@ -75,6 +75,7 @@ fn key() -> KeyRecord {
         version_count: 2,
         default_for: Some("disk".to_owned()),
         sm2_user_id: Some(Bytes(b"1234567812345678".to_vec())),
+        indexed: true,
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn hello(input: &[u8]) {
     let header = Header::from_bytes(head);
     let peer = Peer { uid: 1000, gid: 1000, pid: 1, pidfd: None };
     let answer = |kind| {
-        let endpoint = Endpoint { name: "fuzz".into(), kind };
+        let endpoint = Endpoint { name: "fuzz".into(), kind, service: None };
         greet(&header, body, &endpoint, &peer, 990, &Limits::default()).map_err(|failure| failure.code)
     };
     let answered = answer(EndpointKind::App);

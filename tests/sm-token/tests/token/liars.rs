@@ -1,7 +1,8 @@
 //! Each lie is told by the number it is about, both ways alike (so that a round trip
 //! doesn't show it), and everything else is true.
 
-use crate::common::{Token, key_type, on, plain, with};
+use crate::common::{Token, key_type, on, plain, refusal, with};
+use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::GcmParams;
 
 /// SM3("abc"), GB/T 32905, A.1.
@@ -89,4 +90,26 @@ fn a_liar_in_signing_is_honest_in_the_rest() {
 fn a_liar_in_encrypting_is_honest_in_the_rest() {
     let name = "liars::a_liar_in_encrypting_is_honest_in_the_rest";
     on(&["liar=sm2-encrypt"], name, |token| assert_eq!(honest(token), [true, true, true, false]));
+}
+
+/// It means what the others mean, takes a point off the curve, and has a code of its own for
+/// what doesn't open; some of its signatures are no DER.
+#[test]
+fn a_careless_token_is_honest_and_careless() {
+    on(&["liar=careless"], "liars::a_careless_token_is_honest_and_careless", |token| {
+        assert!(sm3(token) && gcm(token) && encryption(token));
+        let (public, private) = token.sm2_pair(0x7520, false);
+        let sealed = token.session.encrypt(&plain(0x7523), public, b"text").unwrap();
+        let mut flipped = sealed.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let refused = refusal(token.session.decrypt(&plain(0x7523), private, &flipped));
+        assert_eq!(refused, RvError::VendorDefined(0x8000_0011));
+        let mut off = sealed;
+        off[64] ^= 1;
+        assert_eq!(token.session.decrypt(&plain(0x7523), private, &off).unwrap(), b"a point off the curve");
+        for _ in 0..8 {
+            let signature = token.session.sign(&plain(0x7521), private, &[7; 32]).unwrap();
+            assert_eq!((signature.len(), &signature[..4]), (70, &[0x30, 68, 2, 32][..]));
+        }
+    });
 }

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
+use claviger_protocol::{
+    EncryptionAlgorithm, ImportAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm,
+};
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
@@ -14,7 +16,7 @@ use super::link::{Frame, Link, MAX_FRAME, Received};
 use super::token::{Helper, HelperToken};
 use super::wire;
 use crate::backend::hsm::command::{
-    Answer, Command, HsmError, ObjectId, Template, Token, WrapFormat, Wrapped,
+    Answer, Command, HsmError, ObjectId, Template, Token, WrapFormat, Wrapped, WrappingKey,
 };
 use crate::backend::hsm::member::{Kind, OpenError};
 use crate::config::{Isolation, PinSource};
@@ -38,6 +40,10 @@ fn there(frame: &Frame) -> Received {
 
 fn wrapped() -> Wrapped {
     Wrapped { format: WrapFormat::AesKw, generation: 2, blob: vec![5; 40] }
+}
+
+fn wrapping_key() -> WrappingKey {
+    WrappingKey { wrapped: wrapped(), spec: KeySpec::Rsa2048, public_key: vec![4; 294] }
 }
 
 fn commands() -> Vec<Command> {
@@ -69,6 +75,29 @@ fn commands() -> Vec<Command> {
         Command::Derive { object, salt: [6; 16] },
         Command::GcmSeal { object, nonce, aad: aad.clone(), plaintext: plaintext.clone() },
         Command::GcmOpen { object, nonce, aad: aad.clone(), sealed: sealed.clone() },
+        Command::Import {
+            key: wrapping_key(),
+            algorithm: ImportAlgorithm::RsaAesKeyWrapSha256,
+            block: vec![1; 256],
+            inner: Some(vec![2; 1224]),
+            spec: KeySpec::Rsa2048,
+            template: Template::RsaSign,
+        },
+        Command::Import {
+            key: wrapping_key(),
+            algorithm: ImportAlgorithm::RsaesPkcs1V15,
+            block: vec![1; 256],
+            inner: None,
+            spec: KeySpec::Sm4,
+            template: Template::Sm4Direct,
+        },
+        Command::OpenBlock { key: wrapping_key(), algorithm: ImportAlgorithm::Sm2Pke, block: vec![3; 120] },
+        Command::Adopt {
+            material: plaintext.clone(),
+            spec: KeySpec::Hmac512,
+            template: Template::HmacSecret,
+            public_key: Vec::new(),
+        },
         Command::RootSeal { aad: aad.clone(), plaintext },
         Command::RootOpen { aad, sealed },
         Command::Destroy { object },
@@ -84,6 +113,12 @@ fn outcomes() -> Vec<Result<Answer, HsmError>> {
         Ok(Answer::Bytes(SecretBytes::new(vec![8; 64]))),
         Ok(Answer::Generated { wrapped: wrapped(), check_value: [1; 8] }),
         Ok(Answer::GeneratedPair { wrapped: wrapped(), public_key: vec![2; 550] }),
+        Ok(Answer::Imported {
+            wrapped: wrapped(),
+            check_value: [1; 8],
+            value: SecretBytes::new(vec![2; 16]),
+        }),
+        Ok(Answer::NotInside),
         Err(HsmError::AuthenticationFailed),
         Err(HsmError::CheckValueMismatch),
         Err(HsmError::ObjectGone),
@@ -194,6 +229,11 @@ fn an_answer_that_cannot_be_one_to_the_command_ends_the_helper() {
                 ) => true,
                 (Command::Generate { spec, .. }, Ok(Answer::Generated { .. })) => *spec == KeySpec::Aes256,
                 (Command::Generate { spec, .. }, Ok(Answer::GeneratedPair { .. })) => *spec == KeySpec::Sm2,
+                (Command::Import { spec, .. }, Ok(Answer::GeneratedPair { .. })) => *spec == KeySpec::Rsa2048,
+                (Command::Import { spec, .. }, Ok(Answer::Imported { .. })) => *spec == KeySpec::Sm4,
+                (Command::Import { .. }, Ok(Answer::NotInside)) => true,
+                (Command::Adopt { .. }, Ok(Answer::Imported { .. })) => true,
+                (Command::OpenBlock { .. }, Ok(Answer::Bytes(_))) => true,
                 (Command::GcmSeal { .. }, Ok(Answer::Bytes(bytes))) => bytes.len() == 66,
                 (Command::Mac { .. }, Ok(Answer::Bytes(bytes))) => bytes.len() == 64,
                 (Command::Sign { .. } | Command::PrivateDecrypt { .. }, Ok(Answer::Bytes(_))) => true,

@@ -166,8 +166,16 @@ impl HelperToken {
                 Ok(Answer::Object(object)),
                 Command::Unwrap { .. } | Command::UnwrapPair { .. } | Command::Derive { .. },
             ) => object.epoch == self.epoch,
-            (Ok(Answer::Generated { .. }), Command::Generate { spec, .. }) => spec.pair().is_none(),
-            (Ok(Answer::GeneratedPair { .. }), Command::Generate { spec, .. }) => spec.pair().is_some(),
+            (Ok(Answer::Bytes(bytes)), Command::OpenBlock { block, .. }) => bytes.len() <= block.len(),
+            (Ok(Answer::Generated { .. }), Command::Generate { spec, .. })
+            | (Ok(Answer::Imported { .. }), Command::Import { spec, .. } | Command::Adopt { spec, .. }) => {
+                spec.pair().is_none()
+            }
+            (
+                Ok(Answer::GeneratedPair { .. }),
+                Command::Generate { spec, .. } | Command::Import { spec, .. } | Command::Adopt { spec, .. },
+            ) => spec.pair().is_some(),
+            (Ok(Answer::NotInside), Command::Import { .. }) => true,
             (Ok(Answer::Done), Command::Destroy { .. } | Command::Canary) | (Err(_), _) => true,
             (Ok(_), _) => false,
         };
@@ -204,6 +212,9 @@ fn object(command: &Command) -> Option<ObjectId> {
         | Command::Generate { .. }
         | Command::Unwrap { .. }
         | Command::UnwrapPair { .. }
+        | Command::Import { .. }
+        | Command::OpenBlock { .. }
+        | Command::Adopt { .. }
         | Command::RootSeal { .. }
         | Command::RootOpen { .. }
         | Command::Canary => None,

@@ -6,12 +6,16 @@ use std::io;
 
 use claviger_protocol::codec::{self, DecodeError};
 use claviger_protocol::secret::Bytes;
-use claviger_protocol::{EncryptionAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm};
+use claviger_protocol::{
+    EncryptionAlgorithm, ImportAlgorithm, KeySpec, MacAlgorithm, SecretBytes, SigningAlgorithm,
+};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::super::command::{Answer, CheckValue, Command, HsmError, ObjectId, Template, WrapFormat, Wrapped};
+use super::super::command::{
+    Answer, CheckValue, Command, HsmError, ObjectId, Template, WrapFormat, Wrapped, WrappingKey,
+};
 use super::link::{Frame, Received};
 
 /// Longest text of an error that is taken from the other side, in characters.
@@ -33,6 +37,9 @@ mod ask {
     pub(super) const SIGN: u8 = 12;
     pub(super) const PRIVATE_DECRYPT: u8 = 13;
     pub(super) const MAC: u8 = 14;
+    pub(super) const IMPORT: u8 = 15;
+    pub(super) const OPEN_BLOCK: u8 = 16;
+    pub(super) const ADOPT: u8 = 17;
 }
 
 /// Tags of answers: what was asked for, and what went wrong.
@@ -42,6 +49,8 @@ mod say {
     pub(super) const OBJECT: u8 = 3;
     pub(super) const GENERATED: u8 = 4;
     pub(super) const GENERATED_PAIR: u8 = 5;
+    pub(super) const IMPORTED: u8 = 6;
+    pub(super) const NOT_INSIDE: u8 = 7;
     pub(super) const AUTHENTICATION_FAILED: u8 = 129;
     pub(super) const CHECK_VALUE_MISMATCH: u8 = 130;
     pub(super) const OBJECT_GONE: u8 = 131;
@@ -84,6 +93,17 @@ fn to_wrapped((format, generation, Bytes(blob)): WrappedParts) -> Result<Wrapped
     Ok(Wrapped { format, generation, blob })
 }
 
+/// A wrapping key's parts.
+type KeyParts = (WrappedParts, KeySpec, Bytes);
+
+fn key_parts(key: &WrappingKey) -> ((u8, u32, Raw<'_>), KeySpec, Raw<'_>) {
+    (parts(&key.wrapped), key.spec, Raw(&key.public_key))
+}
+
+fn to_key((wrapped, spec, Bytes(public_key)): KeyParts) -> Result<WrappingKey, DecodeError> {
+    Ok(WrappingKey { wrapped: to_wrapped(wrapped)?, spec, public_key })
+}
+
 /// A command as a frame.
 ///
 /// # Errors
@@ -113,6 +133,16 @@ pub(super) fn command(command: &Command) -> io::Result<Frame> {
         }
         Command::Mac { object: id, algorithm, message } => {
             Frame::new(ask::MAC, &(object(*id), algorithm, message))
+        }
+        Command::Import { key, algorithm, block, inner, spec, template } => {
+            let inner = inner.as_deref().map(Raw);
+            Frame::new(ask::IMPORT, &(key_parts(key), algorithm, Raw(block), inner, spec, *template as u8))
+        }
+        Command::OpenBlock { key, algorithm, block } => {
+            Frame::new(ask::OPEN_BLOCK, &(key_parts(key), algorithm, Raw(block)))
+        }
+        Command::Adopt { material, spec, template, public_key } => {
+            Frame::new(ask::ADOPT, &(material, spec, *template as u8, Raw(public_key)))
         }
         Command::RootSeal { aad, plaintext } => Frame::new(ask::ROOT_SEAL, &(Raw(aad), plaintext)),
         Command::RootOpen { aad, sealed } => Frame::new(ask::ROOT_OPEN, &(Raw(aad), Raw(sealed))),
@@ -167,6 +197,7 @@ pub(super) fn to_command(frame: &Received) -> Result<Command, DecodeError> {
             let (id, algorithm, message): (Object, MacAlgorithm, SecretBytes) = codec::decode(body)?;
             Command::Mac { object: to_object(id), algorithm, message }
         }
+        ask::IMPORT | ask::OPEN_BLOCK | ask::ADOPT => return to_import(frame.tag(), body),
         ask::ROOT_SEAL => {
             let (Bytes(aad), plaintext): (Bytes, SecretBytes) = codec::decode(body)?;
             Command::RootSeal { aad, plaintext }
@@ -181,6 +212,27 @@ pub(super) fn to_command(frame: &Received) -> Result<Command, DecodeError> {
             Command::Canary
         }
         _ => return Err(DecodeError::Malformed("an unknown command")),
+    })
+}
+
+/// The commands about material that is brought from outside.
+fn to_import(tag: u8, body: &[u8]) -> Result<Command, DecodeError> {
+    type Parts = (KeyParts, ImportAlgorithm, Bytes, Option<Bytes>, KeySpec, u8);
+    Ok(match tag {
+        ask::IMPORT => {
+            let (key, algorithm, Bytes(block), inner, spec, number): Parts = codec::decode(body)?;
+            let (key, inner) = (to_key(key)?, inner.map(|Bytes(inner)| inner));
+            Command::Import { key, algorithm, block, inner, spec, template: template(number)? }
+        }
+        ask::OPEN_BLOCK => {
+            let (key, algorithm, Bytes(block)): (KeyParts, ImportAlgorithm, Bytes) = codec::decode(body)?;
+            Command::OpenBlock { key: to_key(key)?, algorithm, block }
+        }
+        _ => {
+            let (material, spec, number, Bytes(public_key)): (SecretBytes, KeySpec, u8, Bytes) =
+                codec::decode(body)?;
+            Command::Adopt { material, spec, template: template(number)?, public_key }
+        }
     })
 }
 
@@ -203,6 +255,10 @@ pub(super) fn outcome(outcome: &Result<Answer, HsmError>) -> io::Result<Frame> {
         Ok(Answer::GeneratedPair { wrapped, public_key }) => {
             Frame::new(say::GENERATED_PAIR, &(parts(wrapped), Raw(public_key)))
         }
+        Ok(Answer::Imported { wrapped, check_value, value }) => {
+            Frame::new(say::IMPORTED, &(parts(wrapped), check_value, value))
+        }
+        Ok(Answer::NotInside) => Frame::new(say::NOT_INSIDE, &()),
         Err(HsmError::AuthenticationFailed) => Frame::new(say::AUTHENTICATION_FAILED, &()),
         Err(HsmError::CheckValueMismatch) => Frame::new(say::CHECK_VALUE_MISMATCH, &()),
         Err(HsmError::ObjectGone) => Frame::new(say::OBJECT_GONE, &()),
@@ -231,6 +287,11 @@ pub(super) fn to_outcome(frame: &Received) -> Result<Result<Answer, HsmError>, D
             let (parts, Bytes(public_key)): (WrappedParts, Bytes) = codec::decode(body)?;
             return Ok(Ok(Answer::GeneratedPair { wrapped: to_wrapped(parts)?, public_key }));
         }
+        say::IMPORTED => {
+            let (parts, check_value, value): (WrappedParts, CheckValue, SecretBytes) = codec::decode(body)?;
+            return Ok(Ok(Answer::Imported { wrapped: to_wrapped(parts)?, check_value, value }));
+        }
+        say::NOT_INSIDE => return empty(body, Ok(Answer::NotInside)),
         say::AUTHENTICATION_FAILED => empty(body, HsmError::AuthenticationFailed)?,
         say::CHECK_VALUE_MISMATCH => empty(body, HsmError::CheckValueMismatch)?,
         say::OBJECT_GONE => empty(body, HsmError::ObjectGone)?,

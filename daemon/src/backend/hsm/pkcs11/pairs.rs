@@ -12,7 +12,7 @@ use super::{Pkcs11Token, wrapping};
 use crate::backend::software::PublicKey;
 
 /// Longest wrapped private key, in bytes: RSA-4096's PKCS#8 takes 2,400.
-const MAX_WRAPPED: usize = 4096;
+pub(super) const MAX_WRAPPED: usize = 4096;
 
 impl Pkcs11Token {
     pub(super) fn generate_pair(&mut self, spec: KeySpec, template: Template) -> Result<Answer, HsmError> {
@@ -65,7 +65,7 @@ impl Pkcs11Token {
     }
 
     /// A private key that was unwrapped and is the public key's.
-    fn unwrapped(
+    pub(super) fn unwrapped(
         &self,
         wrapped: &Wrapped,
         spec: KeySpec,

@@ -12,6 +12,7 @@ use super::super::means::{Cipher, Held};
 use super::super::private::unfit;
 use super::super::{check_value, template};
 use super::{Pkcs11Token, wrapping};
+use crate::backend::import::secret_lengths;
 
 /// What RFC 3394 adds to a key.
 const WRAP_OVERHEAD: usize = 8;
@@ -36,7 +37,7 @@ impl Pkcs11Token {
         let check_value = check_value::compute(&self.session, &self.means, key)?;
         let mechanism = wrapping(WrapFormat::AesKw);
         let blob = self.session.wrap_key(&mechanism, root, key.handle).map_err(|e| failed(&e))?;
-        if Some(blob.len()) != wrapped_len(key.spec) {
+        if Some(blob.len()) != key.spec.secret_len().map(|length| length + WRAP_OVERHEAD) {
             return Err(HsmError::Fault(format!("the token wrapped a key into {} bytes", blob.len())));
         }
         Ok((blob, check_value))
@@ -50,8 +51,20 @@ impl Pkcs11Token {
         expected: CheckValue,
     ) -> Result<Answer, HsmError> {
         self.check_template(spec, template)?;
+        let key = self.unwrapped_secret(wrapped, spec, template, expected)?;
+        self.keep(key)
+    }
+
+    /// A secret key that was unwrapped and has the check value.
+    pub(super) fn unwrapped_secret(
+        &self,
+        wrapped: &Wrapped,
+        spec: KeySpec,
+        template: Template,
+        expected: CheckValue,
+    ) -> Result<Held, HsmError> {
         let root = self.roots.generation(wrapped.generation)?;
-        if wrapped.format != WrapFormat::AesKw || Some(wrapped.blob.len()) != wrapped_len(spec) {
+        if !is_wrapped_secret(wrapped, spec) {
             return Err(HsmError::CheckValueMismatch);
         }
         let attributes = template::unwrapped_secret(&self.means, spec, template)?;
@@ -61,7 +74,7 @@ impl Pkcs11Token {
             .map_err(|e| self.judge(&e, Doing::Unwrapping, HsmError::CheckValueMismatch))?;
         let key = Held { handle, spec, template };
         match check_value::compute(&self.session, &self.means, &key) {
-            Ok(found) if found == expected => self.keep(key),
+            Ok(found) if found == expected => Ok(key),
             other => {
                 self.session.destroy_object(handle).map_err(|e| failed(&e))?;
                 other.and(Err(HsmError::CheckValueMismatch))
@@ -144,7 +157,13 @@ impl Pkcs11Token {
     }
 }
 
-/// Bytes of a wrapped secret of a spec.
-fn wrapped_len(spec: KeySpec) -> Option<usize> {
-    spec.secret_len().map(|length| length + WRAP_OVERHEAD)
+/// Whether a wrap can be of a spec's secret, by its format and length. Imported secrets for
+/// HMAC have as many bytes as the hash or more, up to 64, and are wrapped by RFC 5649 where
+/// those are no multiple of 8.
+fn is_wrapped_secret(wrapped: &Wrapped, spec: KeySpec) -> bool {
+    let Some(length) = wrapped.blob.len().checked_sub(WRAP_OVERHEAD) else { return false };
+    let mac = spec.mac_algorithm().is_some();
+    let right =
+        spec.secret_len().is_some_and(|least| least <= length && length <= *secret_lengths(spec).end());
+    right && length.is_multiple_of(8) && (wrapped.format == WrapFormat::AesKw || mac)
 }

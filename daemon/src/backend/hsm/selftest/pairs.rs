@@ -6,6 +6,7 @@ use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
 use claviger_hsm_profiles::MechanismUse;
 use claviger_protocol::{EncryptionAlgorithm, KeySpec, SecretBytes, SigningAlgorithm};
 use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 
 use super::super::command::Template;
@@ -28,7 +29,7 @@ pub(super) const SM2: [SigningAlgorithm; 1] = [SigningAlgorithm::Sm2Dsa];
 
 const TEXT: &[u8] = b"claviger/v1/self-test";
 
-fn told(trouble: Trouble) -> String {
+pub(super) fn told(trouble: Trouble) -> String {
     match trouble {
         Trouble::Token(error) => describe(&error),
         Trouble::Known(error) => error.to_string(),
@@ -50,14 +51,24 @@ fn known_pair(
     };
     let ours = spec.pair().ok_or("the spec is no pair's")?;
     let ours = PrivateKey::from_pkcs8(ours, &SecretBytes::new(pkcs8.to_vec())).map_err(|e| e.to_string())?;
+    let attributes = template::unwrapped_private(means, spec, template).map_err(|e| e.to_string())?;
+    let handle = known_private(session, scrap, pkcs8, &attributes)?;
+    Ok((Held { handle, spec, template }, ours))
+}
+
+/// A known PKCS#8 as an object with these attributes.
+pub(super) fn known_private(
+    session: &Session,
+    scrap: &Scrap<'_>,
+    pkcs8: &[u8],
+    attributes: &[Attribute],
+) -> Result<ObjectHandle, String> {
     let root = known(session, scrap, Usage::WRAP, &vectors::KW_KEK, false)?;
     let mut out = vec![0; pkcs8.len() + 16];
     let blob = AesKek::new(&AES_256, &vectors::KW_KEK)
         .and_then(|kek| kek.wrap_with_padding(pkcs8, &mut out))
         .map_err(|_| "AWS-LC's AES-KWP failed".to_owned())?;
-    let attributes = template::unwrapped_private(means, spec, template).map_err(|e| e.to_string())?;
-    let handle = keep(scrap, session.unwrap_key(&Mechanism::AesKeyWrapPad, root, blob, &attributes))?;
-    Ok((Held { handle, spec, template }, ours))
+    keep(scrap, session.unwrap_key(&Mechanism::AesKeyWrapPad, root, blob, attributes))
 }
 
 const fn signing(spec: KeySpec) -> Template {

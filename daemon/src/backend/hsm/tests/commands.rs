@@ -29,7 +29,7 @@ on_each_token!(
 fn every_mechanism_passes_its_self_test(token: Token) {
     let member = Bench::new(token).open(None, 1).unwrap();
     assert!(member.report.all_ok(), "{:#?}", member.report);
-    assert_eq!(member.report.mechanisms.len(), 19);
+    assert_eq!(member.report.mechanisms.len(), 20);
     assert_eq!(member.report.unavailable(KeySpec::Aes256, KeyUsage::EncryptDecrypt), None);
     assert_eq!(
         member.report.unavailable(KeySpec::Sm4, KeyUsage::EncryptDecrypt),

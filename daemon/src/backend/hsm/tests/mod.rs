@@ -5,6 +5,7 @@ mod agreement;
 mod attacks;
 mod commands;
 mod crash;
+mod imports;
 mod keywrap;
 mod macs;
 mod opening;
