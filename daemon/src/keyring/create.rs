@@ -325,3 +325,7 @@ fn alias_taken() -> Failure {
 pub(super) fn put_new(value: Vec<u8>, key: Vec<u8>) -> Op {
     Op { key, expect: Expect::Absent, change: Change::Put(value) }
 }
+
+#[cfg(test)]
+#[path = "scale_tests.rs"]
+mod scale;

@@ -9,6 +9,7 @@
 use std::pin::Pin;
 
 mod export;
+mod files;
 mod gate;
 mod head;
 mod inbox;
@@ -21,6 +22,7 @@ mod sled_open;
 mod sled_records;
 mod sled_rewrite;
 mod sled_store;
+mod sled_undo;
 
 pub use export::Exported;
 pub use memory::MemoryStore;

@@ -4,29 +4,32 @@
 //! and a kill while it rewrites its snapshot (`snap.*`, a derived index of the log) makes
 //! every later open fail. So:
 //!
-//! 1. copy `store` to `store.aside.partial`, sync, rename to `store.aside`;
-//! 2. open `store`; if that fails with damage, put the copy in its place, without
-//!    `snap.*`, open again (sled rebuilds the index from its log) and read every record;
+//! 1. copy what of `store` an opening may write to (`sled_undo`) to `store.before.partial`,
+//!    sync, rename to `store.before`;
+//! 2. open `store`; if that fails with damage, undo what was done to it, copy all of it, open
+//!    it again without `snap.*` (sled rebuilds the index from its log) and read every record;
 //! 3. if it opens with everything that was acknowledged, remove the copy: it holds wrapped
-//!    key material, which must not outlive a key's erasure. If not, the copy becomes
-//!    `store` again: what is refused is left as it was found.
+//!    key material, which must not outlive a key's erasure. If not, undo what was done to
+//!    `store`: what is refused is left as it was found.
 //!
-//! Nothing is committed while `store.aside` stands, so that it is always right to begin
-//! with it: an opening that was killed is begun anew from there. A disk without room for
-//! the copy is no reason not to start; then there is none, and the log says so. A new
-//! database is made as `store.new` and renamed once it is whole and synced, so that `store`
-//! is never half created.
+//! Nothing is committed while `store.before` stands, so that it is always right to begin by
+//! undoing: an opening that was killed is begun anew. A disk without room for the copy is no
+//! reason not to start; then there is none, and the log says so. A new database is made as
+//! `store.new` and renamed once it is whole and synced, so that `store` is never half created.
+//! `store.aside` is a whole store that belongs in the place of `store`: a rewrite's
+//! (`sled_rewrite`), or what openings of before copied.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use super::files::{make_dir, remove_snapshots, remove_tree, sync_tree};
 use super::head::{self, Head};
 use super::open::{OpenError, STORE_DIR, io_error, sync_dir};
 use super::sled_flush::Flusher;
 use super::sled_records::{REVISION_KEY, unwrap_value};
+use super::sled_undo::{AtStake, undo};
 use crate::space::free_bytes;
 
 /// Bytes of a segment of the log. sled moves a page of over a quarter of this to a
@@ -92,7 +95,7 @@ pub(super) fn open(
     let opened = opened.map_err(|trouble| home.give_up(trouble))?;
     // sled may have written a snapshot and repaired the log while it opened.
     sync_tree(&home.store)?;
-    home.discard_copy()?;
+    home.discard_before()?;
     Ok(opened)
 }
 
@@ -110,6 +113,8 @@ pub(super) struct Home {
     pub(super) new: PathBuf,
     pub(super) aside: PathBuf,
     pub(super) partial: PathBuf,
+    before: PathBuf,
+    before_partial: PathBuf,
 }
 
 impl Home {
@@ -121,16 +126,25 @@ impl Home {
             new: named(".new"),
             aside: named(".aside"),
             partial: named(".aside.partial"),
+            before: named(".before"),
+            before_partial: named(".before.partial"),
         }
     }
 
-    /// Step 1: `store` is there, and a copy of it beside it.
+    /// Step 1: `store` is there, and what an opening may destroy of it beside it.
     fn begin(&self, cache_bytes: u64, may_be_new: bool, flusher: &Flusher) -> Result<(), OpenError> {
-        remove_tree(&self.new)?;
-        remove_tree(&self.partial)?;
+        for left in [&self.new, &self.partial, &self.before_partial] {
+            remove_tree(left)?;
+        }
         if self.aside.exists() {
-            tracing::warn!(store = %self.store.display(), "an earlier opening was cut off; beginning anew from its copy");
-            return self.put_back();
+            tracing::warn!(store = %self.store.display(), "a rewrite or an opening was cut off; going back to the store before it");
+            wait_for_lock(&self.store).map_err(|trouble| self.explain(trouble))?;
+            // What was copied of another store than this one. First: an opening that is cut
+            // off from here on must not undo that.
+            self.discard_before()?;
+            remove_tree(&self.store)?;
+            fs::rename(&self.aside, &self.store).map_err(io_error("name", &self.store))?;
+            sync_dir(&self.state_dir)?;
         }
         if !self.store.exists() {
             return if may_be_new {
@@ -139,33 +153,35 @@ impl Home {
                 Err(OpenError::Missing(self.store.clone()))
             };
         }
-        if let Some(missing) = self.lacks_room()? {
+        if self.before.exists() {
+            tracing::warn!(store = %self.store.display(), "an earlier opening was cut off; undoing it and beginning anew");
+            return self.undo();
+        }
+        self.keep(false)
+    }
+
+    /// Copies what an opening may destroy: everything, where it has no snapshots to go by.
+    fn keep(&self, everything: bool) -> Result<(), OpenError> {
+        let at_stake = AtStake::of(&self.store, SEGMENT_BYTES as u64, everything)?;
+        // Half as much again stays free for others.
+        let needed = at_stake.bytes().saturating_add(at_stake.bytes() / 2);
+        let free = free_bytes(&self.state_dir).map_err(io_error("ask the disk of", &self.state_dir))?;
+        // Half of the log isn't worth the name: from here on there is this copy or none.
+        self.discard_before()?;
+        if let Some(missing) = needed.checked_sub(free).filter(|missing| *missing > 0) {
             let store = self.store.display();
             tracing::warn!(%store, missing, "no room for a copy of the store: it is opened without one");
             return Ok(());
         }
-        copy_tree(&self.store, &self.partial)?;
-        fs::rename(&self.partial, &self.aside).map_err(io_error("name", &self.aside))?;
+        at_stake.copy(&self.store, &self.before_partial)?;
+        fs::rename(&self.before_partial, &self.before).map_err(io_error("name", &self.before))?;
         sync_dir(&self.state_dir)
     }
 
-    /// The bytes that the disk lacks for a copy; half as much again stays free for others.
-    fn lacks_room(&self) -> Result<Option<u64>, OpenError> {
-        let needed = size(&self.store)?;
-        let needed = needed.saturating_add(needed / 2);
-        let free = free_bytes(&self.state_dir).map_err(io_error("ask the disk of", &self.state_dir))?;
-        Ok(needed.checked_sub(free).filter(|missing| *missing > 0))
-    }
-
-    /// A copy of the copy as `store`.
-    fn put_back(&self) -> Result<(), OpenError> {
-        remove_tree(&self.new)?;
+    /// `store` is what it was when it was copied. The copy stays.
+    fn undo(&self) -> Result<(), OpenError> {
         wait_for_lock(&self.store).map_err(|trouble| self.explain(trouble))?;
-        // First: on a full disk, what goes is the room for what comes.
-        remove_tree(&self.store)?;
-        copy_tree(&self.aside, &self.new)?;
-        fs::rename(&self.new, &self.store).map_err(io_error("name", &self.store))?;
-        sync_dir(&self.state_dir)
+        undo(&self.before, &self.store)
     }
 
     fn create(&self, cache_bytes: u64, flusher: &Flusher) -> Result<(), OpenError> {
@@ -190,9 +206,10 @@ impl Home {
     /// Step 2, after damage.
     fn rebuild(&self, cache_bytes: u64, reason: &str) -> Result<Opened, Trouble> {
         tracing::warn!(store = %self.store.display(), reason, "the store doesn't open; rebuilding its index");
-        if self.aside.exists() {
-            self.put_back().map_err(failed)?;
+        if self.before.exists() {
+            self.undo().map_err(failed)?;
         }
+        self.keep(true).map_err(failed)?;
         remove_snapshots(&self.store).map_err(failed)?;
         let opened = open_existing(&self.store, cache_bytes)?;
         let records = verify(&opened).map_err(Trouble::Damage)?;
@@ -201,23 +218,21 @@ impl Home {
     }
 
     /// Step 3. Under another name first: half of a copy must not be taken for a whole one.
-    fn discard_copy(&self) -> Result<(), OpenError> {
-        if !self.aside.exists() {
+    fn discard_before(&self) -> Result<(), OpenError> {
+        if !self.before.exists() {
             return Ok(());
         }
-        fs::rename(&self.aside, &self.partial).map_err(io_error("name", &self.partial))?;
+        fs::rename(&self.before, &self.before_partial).map_err(io_error("name", &self.before_partial))?;
         sync_dir(&self.state_dir)?;
-        remove_tree(&self.partial)
+        remove_tree(&self.before_partial)
     }
 
     /// What was opened in vain is again as it was found.
     fn give_up(&self, trouble: Trouble) -> OpenError {
         let untouched = || {
-            if self.aside.exists() {
-                wait_for_lock(&self.store).map_err(|trouble| self.explain(trouble))?;
-                remove_tree(&self.store)?;
-                fs::rename(&self.aside, &self.store).map_err(io_error("name", &self.store))?;
-                sync_dir(&self.state_dir)?;
+            if self.before.exists() {
+                self.undo()?;
+                self.discard_before()?;
             }
             Ok(())
         };
@@ -250,19 +265,6 @@ fn failed(error: OpenError) -> Trouble {
         OpenError::Io { source, .. } => Trouble::Io(source),
         other => Trouble::Damage(other.to_string()),
     }
-}
-
-/// Bytes of all files below `dir`.
-fn size(dir: &Path) -> Result<u64, OpenError> {
-    let mut bytes: u64 = 0;
-    for (path, is_dir) in entries(dir)? {
-        bytes = bytes.saturating_add(if is_dir {
-            size(&path)?
-        } else {
-            fs::metadata(&path).map_err(io_error("look at", &path))?.len()
-        });
-    }
-    Ok(bytes)
 }
 
 pub(super) fn config(dir: &Path, cache_bytes: u64) -> sled::Config {
@@ -333,70 +335,4 @@ fn verify(opened: &Opened) -> Result<u64, String> {
         Ok(verdict) => verdict,
         Err(_) => Err("a record can't be read".into()),
     }
-}
-
-pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
-    DirBuilder::new().mode(0o700).create(dir).map_err(io_error("create", dir))
-}
-
-pub(super) fn remove_tree(dir: &Path) -> Result<(), OpenError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", dir)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn entries(dir: &Path) -> Result<Vec<(PathBuf, bool)>, OpenError> {
-    let read = || -> io::Result<Vec<_>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            found.push((entry.path(), entry.file_type()?.is_dir()));
-        }
-        Ok(found)
-    };
-    read().map_err(io_error("read", dir))
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<(), OpenError> {
-    make_dir(to)?;
-    for (path, is_dir) in entries(from)? {
-        let Some(name) = path.file_name() else { continue };
-        let target = to.join(name);
-        if is_dir {
-            copy_tree(&path, &target)?;
-        } else {
-            let copy = || File::open(fs::copy(&path, &target).map(|_| &target)?)?.sync_all();
-            copy().map_err(io_error("copy", &path))?;
-        }
-    }
-    sync_dir(to)
-}
-
-fn remove_snapshots(dir: &Path) -> Result<(), OpenError> {
-    for (path, is_dir) in entries(dir)? {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !is_dir && name.starts_with("snap.") {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        }
-    }
-    sync_dir(dir)
-}
-
-/// Syncs every file and directory below `dir`, and `dir`.
-pub(super) fn sync_tree(dir: &Path) -> Result<(), OpenError> {
-    for (path, is_dir) in entries(dir)? {
-        if is_dir {
-            sync_tree(&path)?;
-        } else {
-            // sled's own threads may remove an old snapshot meanwhile.
-            match File::open(&path).and_then(|file| file.sync_all()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("sync", &path)(error));
-                }
-                _ => {}
-            }
-        }
-    }
-    sync_dir(dir)
 }

@@ -3,7 +3,9 @@
 //! which takes the old one's place, and the old one's files are removed:
 //!
 //! 1. on a thread of its own: all records in the order of their keys into `store.new`, and
-//!    those that change meanwhile again (`export`), with the revisions they have;
+//!    those that change meanwhile again (`export`), with the revisions they have; it is closed
+//!    and opened once: what doesn't open is no store, and sled makes its snapshot then, without
+//!    which the next start would read and copy all of it (`sled_undo`);
 //! 2. on the committer, so that nothing changes: what is left of that, the revision counter,
 //!    the head, and everything synced;
 //! 3. still there: `store` is renamed `store.aside`, `store.new` becomes `store`, and
@@ -19,6 +21,7 @@
 //! uses that to open, and for blob files, of which there are none (`sled_open`).
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,10 +30,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::StoreError;
 use super::export::{Exports, Part, Records, STEP};
+use super::files::{make_dir, remove_tree, sync_tree};
 use super::head::Head;
 use super::open::{OpenError, StateLock, io_error, sync_dir};
 use super::sled_flush::Flusher;
-use super::sled_open::{Home, Trouble, config, contain, make_dir, remove_tree, sync_tree, wait_for_lock};
+use super::sled_open::{Home, Trouble, config, contain, wait_for_lock};
 use super::sled_records::{REVISION_KEY, tree_key, wrap_value};
 use super::sled_store::{Answer, Disk, Shared};
 use crate::edge::Worker;
@@ -105,13 +109,18 @@ impl Rewrite {
 
     /// Step 1.
     fn copy(mut self) {
-        let mut copy = match self.make_copy() {
-            Ok(copy) => copy,
-            Err(error) => return self.give_up(None, error),
-        };
-        match self.fill(&mut copy) {
-            Ok(()) => self.committer.clone().submit_always(move || self.finish(copy)),
-            Err(error) => self.give_up(Some(copy), error),
+        let begun = self.make_copy().and_then(|copy| {
+            (self.number, self.revision) =
+                self.read(|_, reading| Ok((reading.begin(), self.shared.revision.load(Ordering::Relaxed))))?;
+            Ok(copy)
+        });
+        let filled = begun
+            .and_then(|copy| self.filled(copy))
+            .and_then(|copy| copy.reopened(&self.home.new, self.shared.cache_bytes))
+            .and_then(|copy| self.filled(copy));
+        match filled {
+            Ok(copy) => self.committer.clone().submit_always(move || self.finish(copy)),
+            Err(error) => self.give_up(None, error),
         }
     }
 
@@ -180,21 +189,28 @@ impl Rewrite {
     }
 
     /// Copies until little is left.
-    fn fill(&mut self, copy: &mut Copy) -> Result<(), StoreError> {
-        let shared = Arc::clone(&self.shared);
-        (self.number, self.revision) =
-            self.read(|_, reading| Ok((reading.begin(), shared.revision.load(Ordering::Relaxed))))?;
+    fn filled(&self, mut copy: Copy) -> Result<Copy, StoreError> {
+        match self.fill(&mut copy) {
+            Ok(()) => Ok(copy),
+            Err(error) => {
+                close(copy);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&self, copy: &mut Copy) -> Result<(), StoreError> {
         while let Some(part) =
             self.read(|disk, reading| reading.approach(self.number, PART_BYTES, &disk.db))?
         {
             copy.take(part)?;
             if copy.unsynced > UNSYNCED_BYTES {
                 self.room_for(STEP_ROOM)?;
-                copy.sync(&shared)?;
+                copy.sync(&self.shared)?;
             }
         }
         // Most of the waiting for the disk is done before commits have to wait for it too.
-        copy.sync(&shared)?;
+        copy.sync(&self.shared)?;
         sync_tree(&self.home.new).map_err(open_failed)
     }
 
@@ -313,6 +329,15 @@ impl Copy {
             contain(|| self.db.insert(at, value)).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Closed and opened again.
+    fn reopened(self, dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let Self { db, log, head, flusher, records, unsynced } = self;
+        close(db);
+        wait_for_lock(dir).map_err(failed)?;
+        let db = contain(|| config(dir, cache_bytes).open()).map_err(failed)?;
+        Ok(Self { db, log, head, flusher, records, unsynced })
     }
 
     /// Puts on the disk what it has taken.

@@ -146,9 +146,7 @@ fn killed_under_load(rounds: usize, batches: usize, start: fn(&Path) -> Child) -
         }
         let distinct: BTreeSet<_> = present.values().collect();
         assert_eq!(distinct.len(), present.len(), "round {round}: a revision was given twice");
-        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        left.retain(|name| name.to_string_lossy().starts_with("store"));
-        assert_eq!(left, ["store"], "round {round}");
+        only_the_store(dir.path());
     }
     acknowledged.len()
 }
@@ -212,8 +210,14 @@ fn assert_filled(dir: &Path, n: u32) {
         assert_eq!(numbers.count(), usize::try_from(n).unwrap(), "records are missing");
         store.close().await.unwrap();
     });
-    assert!(!dir.join("store.aside").exists() && !dir.join("store.aside.partial").exists());
-    assert!(!dir.join("store.new").exists());
+    only_the_store(dir);
+}
+
+/// Nothing of an opening or of a rewrite is left.
+fn only_the_store(dir: &Path) {
+    let mut left: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.retain(|name| name.to_string_lossy().starts_with("store"));
+    assert_eq!(left, ["store"]);
 }
 
 #[test]
@@ -263,19 +267,19 @@ fn a_torn_snapshot_is_rebuilt_from_the_log() {
     assert_filled(dir.path(), 200);
 }
 
-/// Every state in which a kill can leave the recovery.
+/// Every state in which a kill can leave an opening of before there was `store.before`, and
+/// a rewrite: a whole store waits beside the one that is there, or isn't.
 #[test]
-fn recovery_goes_on_where_a_kill_stopped_it() {
+fn a_store_that_stands_aside_goes_back_to_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let (store, aside) = (path.join("store"), path.join("store.aside"));
     fill(path, 100);
     // In the copying.
-    tear(path, 5);
     fs::create_dir(path.join("store.aside.partial")).unwrap();
     fs::write(path.join("store.aside.partial/db"), "half").unwrap();
     assert_filled(path, 100);
-    // After the copy, before, within and after the removal.
+    // After the copy, before, within and after the removal of a snapshot.
     for removed in [0, 1] {
         tear(path, 5);
         copy_dir(&store, &aside);
@@ -284,9 +288,10 @@ fn recovery_goes_on_where_a_kill_stopped_it() {
         }
         assert_filled(path, 100);
     }
-    // In the opening, whatever it has made of the store.
+    // In the opening, whatever it has made of the store, and with the copy of another.
     copy_dir(&store, &aside);
     fs::write(store.join("db"), "zeros").unwrap();
+    fs::create_dir(path.join("store.before")).unwrap();
     assert_filled(path, 100);
     // In putting the copy back.
     fs::rename(&store, &aside).unwrap();
@@ -344,7 +349,7 @@ fn a_store_that_is_refused_is_left_as_it_was_found() {
             refused += 1;
             assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
             assert!(fs::read(&log).unwrap() == damaged, "part {part}: it was written to");
-            assert!(!dir.path().join("store.aside").exists());
+            only_the_store(dir.path());
         }
         // What was damaged is mended by its owner: nothing is lost.
         fs::write(&log, &sound).unwrap();
