@@ -131,7 +131,7 @@ impl Keyring {
             drop(reserving);
             let _ = done.send(committed);
         });
-        match reserved.await.unwrap_or_else(|_| Err(StoreError::Busy)) {
+        match reserved.await.unwrap_or(Err(StoreError::Busy)) {
             // Where another lease reserved first the caller looks again.
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(StoreError::ReadOnly) => Err(Failure::new(Code::ReadOnly, UNCOUNTED)),
