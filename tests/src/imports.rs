@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use claviger_protocol::body::{
-    CreateKeyRequest, DeleteKeyMaterialReply, DeleteKeyMaterialRequest, GetParametersForImportReply,
-    GetParametersForImportRequest, ImportKeyMaterialReply, ImportKeyMaterialRequest,
+    CreateKeyRequest, DeleteKeyMaterialReply, DeleteKeyMaterialRequest, GenerateMacRequest,
+    GetParametersForImportReply, GetParametersForImportRequest, ImportKeyMaterialReply,
+    ImportKeyMaterialRequest,
 };
-use claviger_protocol::{ImportAlgorithm, KeyOrigin, KeySpec, KeyUsage, Protection, WrappingKeySpec};
+use claviger_protocol::{
+    Code, ImportAlgorithm, KeyOrigin, KeySpec, KeyUsage, Protection, SecretBytes, WrappingKeySpec,
+};
 use uuid::Uuid;
 
 use crate::keys::{client_token, new_key};
+use crate::pairs::openssl;
 use crate::programs::tool;
 use crate::wire::{Refusal, Wire};
 
@@ -57,6 +62,34 @@ pub fn request(key: Uuid, token: &[u8], parts: Parts, expires_at: Option<i64>) -
         token: token.to_vec().into(),
         expires_at,
     }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// A MAC of `message`.
+pub fn mac(wire: &mut Wire, key: Uuid) -> Result<Vec<u8>, Code> {
+    let message = SecretBytes::new(b"message".to_vec());
+    let made = wire.call(GenerateMacRequest { key: key.into(), algorithm: None, message });
+    made.map(|made| made.mac.0).map_err(|refusal| refusal.code)
+}
+
+/// A pair of OpenSSL's, in `p.pem`: PKCS#8 and SPKI.
+#[must_use]
+pub fn theirs(dir: &Path, spec: KeySpec) -> (Vec<u8>, Vec<u8>) {
+    let how = match spec {
+        KeySpec::EcP256 => ["EC", "ec_paramgen_curve:P-256"],
+        KeySpec::EcP384 => ["EC", "ec_paramgen_curve:P-384"],
+        KeySpec::Sm2 => ["EC", "ec_paramgen_curve:SM2"],
+        KeySpec::Rsa3072 => ["RSA", "rsa_keygen_bits:3072"],
+        _ => ["RSA", "rsa_keygen_bits:2048"],
+    };
+    assert!(openssl(dir, &["genpkey", "-algorithm", how[0], "-pkeyopt", how[1], "-out", "p.pem"]).0);
+    let pkcs8 = openssl(dir, &["pkcs8", "-topk8", "-nocrypt", "-in", "p.pem", "-outform", "DER"]).1;
+    (pkcs8, openssl(dir, &["pkey", "-in", "p.pem", "-pubout", "-outform", "DER"]).1)
 }
 
 impl Wire {
