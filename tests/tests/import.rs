@@ -96,8 +96,8 @@ fn the_seeds_command_lines_end_in_an_enabled_key() {
                 assert_eq!(through_memory, !inside(token, level, algorithm), "{level} {algorithm}");
                 let blob = wire.encrypt(key, b"text");
                 assert_eq!(wire.decrypt(&blob), Ok(b"text".to_vec()));
-                let logged = events(&path(&site)).into_iter().filter(|event| event.resources == [key]);
-                let logged = logged.filter(|event| event.operation == "importKeyMaterial").last().unwrap();
+                let mut logged = events(&path(&site)).into_iter().filter(|event| event.resources == [key]);
+                let logged = logged.rfind(|event| event.operation == "importKeyMaterial").unwrap();
                 let detail = if through_memory { "through memory" } else { "inside the HSM" };
                 assert_eq!((logged.outcome.as_str(), logged.detail.as_str()), ("Ok", detail));
             }
