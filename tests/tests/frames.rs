@@ -194,7 +194,7 @@ fn unknown_version_opcode_and_enum_values_are_answered_and_the_connection_goes_o
             let refusal = wire.wait(77).refusal();
             assert_eq!(refusal.code, Code::UnsupportedVersion, "{version}");
         }
-        for opcode in [0, 5, 0x00ff, 0x0100, 0x0106, 0x0200, 0x02ff, 0xffff] {
+        for opcode in [0, 5, 0x00ff, 0x0100, 0x011a, 0x0134, 0x0200, 0x02ff, 0xffff] {
             assert_eq!(wire.refused(opcode, b"abc").code, Code::UnknownOpcode, "{opcode:#06x}");
         }
         // By hand: offsets of the enumerations in the bodies of SPEC.md section 7.5.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use claviger_protocol::backup::{BackupHeader, BackupReader, SealedChunk, TAG_LEN};
-use claviger_protocol::{Code, codec};
+use claviger_protocol::Code;
 use clavigerd::audit::{AuditLog, Event};
 use clavigerd::backend::hsm::RecoveryFile;
 use clavigerd::backend::hsm::domain::{DomainHeader, DomainKeys};
@@ -15,7 +15,7 @@ use clavigerd::edge::{Background, Clock, Edge, Entropy, Workers};
 use clavigerd::keyring::record::{
     AliasRecord, ClientTokenRecord, ImportRecord, IntentRecord, KeyRecord, OutboxRecord, VersionRecord,
 };
-use clavigerd::store::{MemoryStore, Record, Sealed, Store, StoreError, Versioned};
+use clavigerd::store::{MemoryStore, Record, Schema, Sealed, Store, StoreError, Versioned};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 use uuid::Uuid;
@@ -57,7 +57,7 @@ fn sealed<T: Record + Debug + PartialEq>(body: &[u8]) {
         RECORDS.unseal::<T>(key, &Versioned { revision: 1, value: value.to_vec() })
     };
     assert!(matches!(open(b"k/a", body), Err(StoreError::Damaged(_))), "nobody sealed it");
-    let Ok(record) = codec::decode::<T>(body) else { return };
+    let Some(Ok(record)) = T::read(Schema { number: T::SCHEMA, body }) else { return };
     let mut value = match RECORDS.put(b"k/a", &record) {
         Err(StoreError::TooLarge) => return,
         value => value.unwrap(),
