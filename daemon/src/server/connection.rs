@@ -33,6 +33,8 @@ use crate::service::{Frame, Outcome, Service, TIME_SLICE, write_refusal};
 const FRAMES_PER_TURN: usize = 64;
 /// Unsent reply bytes above which no further frame is run.
 const UNSENT_LIMIT: usize = 1024 * 1024;
+/// Bytes of a planned deletion's result for each byte of its key's shortest name.
+const REPLY_PER_BYTE: usize = 140;
 /// What of its request a reply may give back, but for batches and lists.
 const REPLY_ECHO: usize = 64 * 1024;
 /// What it may have beyond that.
@@ -249,9 +251,13 @@ impl Connection {
                 | Opcode::ListProjects
                 | Opcode::ListKeyVersions
                 | Opcode::ListBackups
-                | Opcode::ListTombstones
-                | Opcode::ScheduleKeyDeletion,
+                | Opcode::ListTombstones,
             ) => self.context.service.limits().max_body as usize,
+            // A key's result may name who uses it, which is longer than what asked for it.
+            Some(Opcode::ScheduleKeyDeletion) => {
+                let most = self.context.service.limits().max_body as usize;
+                (header.length as usize).saturating_mul(REPLY_PER_BYTE).min(most) + REPLY_EXTRA
+            }
             _ => (header.length as usize).min(REPLY_ECHO) + REPLY_EXTRA,
         }
     }

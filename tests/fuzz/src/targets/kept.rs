@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use claviger_protocol::backup::{BackupHeader, BackupReader, SealedChunk, TAG_LEN};
 use claviger_protocol::Code;
+use claviger_protocol::backup::{BackupHeader, BackupReader, SealedChunk, TAG_LEN};
 use clavigerd::audit::{AuditLog, Event};
 use clavigerd::backend::hsm::RecoveryFile;
 use clavigerd::backend::hsm::domain::{DomainHeader, DomainKeys};
