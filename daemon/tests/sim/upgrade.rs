@@ -56,7 +56,7 @@ fn old_store() -> (Sim, Old) {
         let record: KeyRecord = sim.record(&path::key(*key));
         sim.put(path::key(*key), &Former(record));
     }
-    for prefix in [b"x/".as_slice(), path::DUE, path::NUMBERS] {
+    for prefix in [b"x/".as_slice(), path::DUE, path::ROTATIONS, path::NUMBERS] {
         let store = Arc::clone(&sim.store);
         let entries = sim.finish(async { store.list(prefix, None, usize::MAX).await }).unwrap();
         let remove = |(key, _)| Op { key, expect: Expect::Any, change: Change::Delete };

@@ -100,7 +100,11 @@ impl Records {
                 .map(|(_, record)| record.key_id)
                 .collect(),
             indexes: paths(sim, b"x/"),
-            due: paths(sim, path::DUE).iter().map(due).collect(),
+            due: [path::DUE, path::ROTATIONS]
+                .iter()
+                .flat_map(|among| paths(sim, among))
+                .map(|place| due(&place))
+                .collect(),
             erasures: paths(sim, path::ERASURES).iter().map(due).collect(),
             associations: paths(sim, path::ASSOCIATIONS),
             intents: sim.intents(),
